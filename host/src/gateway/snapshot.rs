@@ -1,0 +1,86 @@
+//! What the data path reads: one immutable snapshot, the same for all workers, and beside it what each
+//! worker owns alone (plugin instances), prepared away from the data path and handed over finished.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::router::Router;
+use crate::{
+    model::{AccessLog, EndpointState, InstantUs, Limits, ServiceConfig, ServiceName, Slot},
+    plugin::{BalancerInstance, Version},
+    telemetry::{EndpointCells, PluginCells, RouteCells},
+};
+
+/// Index into [`Snapshot::services`].
+pub type ServiceIndex = usize;
+
+/// Everything a request's way depends on that all workers share. Never changed: a change is another snapshot.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows with each change.
+    pub generation: u64,
+    pub router: Router,
+    pub services: Vec<Arc<ServiceSnapshot>>,
+    pub by_name: HashMap<ServiceName, ServiceIndex>,
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub access_log: AccessLog,
+    pub limits: Limits,
+}
+
+/// One service as one snapshot has it.
+#[derive(Debug)]
+pub struct ServiceSnapshot {
+    pub config: ServiceConfig,
+    /// By slot; a hole is a slot that is free or still draining.
+    pub endpoints: Vec<Option<EndpointState>>,
+    /// When this membership was made.
+    pub updated_us: InstantUs,
+}
+
+impl ServiceSnapshot {
+    pub fn endpoint(&self, slot: Slot) -> Option<&EndpointState> {
+        self.endpoints.get(slot as usize).and_then(Option::as_ref)
+    }
+
+    pub fn members(&self) -> impl Iterator<Item = &EndpointState> {
+        self.endpoints.iter().flatten()
+    }
+}
+
+/// A worker's next state, made on a control thread. `Send`: the worker turns it into its own `Rc`s.
+pub struct PreparedState {
+    pub snapshot: Arc<Snapshot>,
+    /// One for each of `snapshot.services`, in that order.
+    pub services: Vec<PreparedService>,
+    /// One for each of the router's routes, in that order.
+    pub routes: Vec<Arc<RouteCells>>,
+}
+
+pub struct PreparedService {
+    pub balancer: PreparedBalancer,
+    /// By slot, like `ServiceSnapshot::endpoints`.
+    pub endpoints: Vec<Option<Arc<EndpointCells>>>,
+}
+
+pub enum PreparedBalancer {
+    /// The worker goes on with the instances that it has for the service of this name.
+    Keep,
+    Replace {
+        incumbent: PreparedInstance,
+        candidate: Option<PreparedCandidate>,
+    },
+}
+
+/// A plugin version in use by one service on one worker.
+pub struct PreparedInstance {
+    pub version: Arc<Version>,
+    /// None: the native fallback decides until the control plane brings an instance back.
+    pub instance: Option<BalancerInstance>,
+    pub cells: Arc<PluginCells>,
+}
+
+/// A version on trial beside the incumbent.
+pub struct PreparedCandidate {
+    pub arm: PreparedInstance,
+    /// Of requests, by hash, so that one key stays with one version.
+    pub percent: u8,
+}

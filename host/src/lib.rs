@@ -1,0 +1,8 @@
+//! Sluice: an API gateway whose every policy is a WebAssembly component, replaceable while traffic flows.
+
+pub mod config;
+pub mod control;
+pub mod gateway;
+pub mod model;
+pub mod plugin;
+pub mod telemetry;

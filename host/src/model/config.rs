@@ -1,0 +1,89 @@
+//! The checked configuration: what is left of `sluice.toml` once it has been found right.
+
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use super::{HostPort, PluginName, RouteConfig, ServiceConfig, ServiceName};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub gateway: GatewayOptions,
+    /// At least one.
+    pub listeners: Vec<ListenerOptions>,
+    pub control: ControlOptions,
+    pub plugins: BTreeMap<PluginName, PluginOptions>,
+    pub services: BTreeMap<ServiceName, ServiceConfig>,
+    pub routes: Vec<RouteConfig>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayOptions {
+    pub workers: NonZeroUsize,
+    pub data_dir: PathBuf,
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Where host names are resolved; empty: the system's.
+    pub nameservers: Vec<SocketAddr>,
+    /// How long requests may go on after SIGTERM. Default 30 s.
+    pub grace_period: Duration,
+    pub access_log: AccessLog,
+    pub limits: Limits,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AccessLog {
+    Off,
+    /// Every request.
+    On,
+    /// This share of requests, above 0 and up to 1; those that the gateway itself answers with an error always.
+    Sampled(f64),
+}
+
+/// What a client may take. Each is refused with the status that its name calls for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of a message head, in bytes: 431 above. Default 32 KiB.
+    pub header_bytes_max: usize,
+    /// Fields in a head or trailer: 431 above. Default 100.
+    pub header_count_max: usize,
+    /// From a head's first byte to its last; the connection is closed (408). Default 10 s.
+    pub header_read_timeout: Duration,
+    /// Of a client's connection without a request. Default 75 s.
+    pub keep_alive_timeout: Duration,
+    /// Without a byte while a request body is awaited. Default 30 s.
+    pub body_read_timeout: Duration,
+    /// Of a request body, in bytes: 413 above. Default 4 GiB.
+    pub body_bytes_max: u64,
+    /// Client connections over all workers; above, a new one waits in the listen queue. Default 10 000.
+    pub connections_max: usize,
+    /// HTTP/2 streams at once on one connection. Default 128.
+    pub h2_streams_max: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerOptions {
+    /// Port 0 takes a free one.
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlOptions {
+    pub address: SocketAddr,
+    /// A bearer token for everything; needed for an address that is not loopback.
+    pub operator_token_file: Option<PathBuf>,
+    /// A bearer token for what services themselves do (registry, transactions, events).
+    pub service_token_file: Option<PathBuf>,
+}
+
+/// A plugin of the user's own. The stock ones need no entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginOptions {
+    pub name: PluginName,
+    /// Relative to the configuration's folder. None: only limits and grants, for one that was uploaded.
+    pub path: Option<PathBuf>,
+    /// All 64 hex digits; a file that differs is refused.
+    pub sha256: Option<[u8; 32]>,
+    pub allow_hosts: Vec<HostPort>,
+    pub allow_names: Vec<String>,
+    pub allow_files: Vec<PathBuf>,
+    /// Linear memory of one instance. Default 16 MiB.
+    pub memory_bytes_max: usize,
+}

@@ -1,0 +1,23 @@
+//! Plain values that every other module speaks in: names, endpoints, services, routes, outcomes.
+//!
+//! Nothing here does I/O, waits, or knows WebAssembly. A value of a checked type (`ServiceName`,
+//! `Weight`, `Percent`) is right by construction, so later code does not ask again.
+
+pub mod clock;
+pub mod config;
+pub mod endpoint;
+pub mod names;
+pub mod outcome;
+pub mod route;
+pub mod service;
+
+pub use clock::Clock;
+pub use config::{AccessLog, Config, ControlOptions, GatewayOptions, Limits, ListenerOptions, PluginOptions};
+pub use endpoint::{Endpoint, EndpointSpec, EndpointState, HostPort, Slot};
+pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
+pub use outcome::{Completion, Outcome};
+pub use route::{HashOn, HeaderEdits, RouteConfig, RouteTarget};
+pub use service::{PolicyConfig, Protocol, ServiceConfig};
+
+/// Microseconds on the gateway's own monotonic clock; only differences mean anything (WIT `instant-us`).
+pub type InstantUs = u64;
