@@ -50,7 +50,9 @@ impl fmt::Display for HostPort {
 
 /// What is wrong with a `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("address {given:?}: must be host:port, such as 127.0.0.1:9001, orders.internal:9001 or [::1]:9001, port 1 to 65535")]
+#[error(
+    "address {given:?}: must be host:port, such as 127.0.0.1:9001, orders.internal:9001 or [::1]:9001, port 1 to 65535"
+)]
 pub struct AddressError {
     given: String,
 }

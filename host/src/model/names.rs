@@ -148,8 +148,7 @@ pub enum PluginKind {
 }
 
 impl PluginKind {
-    pub const ALL: [Self; 5] =
-        [Self::Balancer, Self::Failover, Self::Discovery, Self::Transaction, Self::EventHandler];
+    pub const ALL: [Self; 5] = [Self::Balancer, Self::Failover, Self::Discovery, Self::Transaction, Self::EventHandler];
 
     pub fn as_str(self) -> &'static str {
         match self {
