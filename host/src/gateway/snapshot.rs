@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::router::Router;
 use crate::{
-    model::{AccessLog, EndpointState, InstantUs, Limits, ServiceConfig, ServiceName, Slot},
+    model::{AccessLog, EndpointState, InstantUs, Limits, Percent, ServiceConfig, ServiceName, Slot},
     plugin::{BalancerInstance, Version},
     telemetry::{EndpointCells, PluginCells, RouteCells},
 };
@@ -82,5 +82,5 @@ pub struct PreparedInstance {
 pub struct PreparedCandidate {
     pub arm: PreparedInstance,
     /// Of requests, by hash, so that one key stays with one version.
-    pub percent: u8,
+    pub percent: Percent,
 }

@@ -122,12 +122,13 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// As configured, for messages and labels.
     pub label: HostPort,
-    in_flight: AtomicU32,
+    /// Apart from the endpoint, so that a stream that outlives its report holds no slot.
+    in_flight: Arc<AtomicU32>,
 }
 
 impl Endpoint {
     pub fn new(service: ServiceName, slot: Slot, key: u64, address: SocketAddr, label: HostPort) -> Arc<Self> {
-        Arc::new(Self { service, slot, key, address, label, in_flight: AtomicU32::new(0) })
+        Arc::new(Self { service, slot, key, address, label, in_flight: Arc::default() })
     }
 
     /// Requests to it that have not ended, the whole gateway over.
@@ -136,25 +137,19 @@ impl Endpoint {
     }
 
     /// Counts a request until the guard is dropped, however it ends.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
+    pub fn begin(&self) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight(Arc::clone(&self.in_flight))
     }
 }
 
 /// One request in flight to an endpoint.
 #[derive(Debug)]
-pub struct InFlight(Arc<Endpoint>);
-
-impl InFlight {
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
-    }
-}
+pub struct InFlight(Arc<AtomicU32>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

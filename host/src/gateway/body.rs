@@ -1,0 +1,286 @@
+//! Bodies on their way through: streamed in both directions, a frame at a time, never held.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::{attempt::Attempt, upstream::H1Connection};
+use crate::model::Outcome;
+
+/// An exchange that is still going on so long after its response head is reported then (WIT
+/// `types.completion`).
+const REPORT_AFTER: Duration = Duration::from_secs(10);
+
+/// Why a body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    #[error("the request's body is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the client's body broke off")]
+    ClientBroke,
+    #[error("the endpoint's body broke off")]
+    EndpointBroke,
+    #[error("no byte moved for {0:?}")]
+    Idle(Duration),
+    #[error("the exchange took longer than {0:?}")]
+    TooLong(Duration),
+}
+
+/// What became of a request's body; shared with whoever waits for the response.
+#[derive(Debug, Default)]
+pub struct RequestBodyState {
+    pub bytes: Cell<u64>,
+    /// Whether any of it was asked for: then it cannot be sent again.
+    pub touched: Cell<bool>,
+    pub failed: Cell<Option<BodyError>>,
+}
+
+/// A client's body on its way to an endpoint.
+pub enum RequestBody {
+    Empty,
+    Client { incoming: Incoming, state: Rc<RequestBodyState>, bytes_max: u64 },
+}
+
+impl RequestBody {
+    pub fn new(incoming: Incoming, bytes_max: u64) -> (Self, Option<Rc<RequestBodyState>>) {
+        if incoming.is_end_stream() {
+            return (Self::Empty, None);
+        }
+        let state = Rc::new(RequestBodyState::default());
+        (Self::Client { incoming, state: Rc::clone(&state), bytes_max }, Some(state))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Client { incoming, state, bytes_max } = &mut *self else { return Poll::Ready(None) };
+        state.touched.set(true);
+        let fail = |error| {
+            state.failed.set(Some(error));
+            Poll::Ready(Some(Err(error)))
+        };
+        match Pin::new(incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+                let total = state.bytes.get() + length;
+                state.bytes.set(total);
+                if total > *bytes_max { fail(BodyError::TooLarge { limit: *bytes_max }) } else { Poll::Ready(Some(Ok(frame))) }
+            }
+            Poll::Ready(Some(Err(_))) => fail(BodyError::ClientBroke),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+/// An answer's body on its way to the client.
+pub enum ResponseBody {
+    /// The gateway's own words, or nothing.
+    Own(Option<Bytes>),
+    Endpoint(Box<EndpointBody>),
+}
+
+impl ResponseBody {
+    pub const EMPTY: Self = Self::Own(None);
+}
+
+/// An endpoint's body. Whoever drops it ends the attempt: at its end well, before as cancelled.
+pub struct EndpointBody {
+    incoming: Incoming,
+    /// The HTTP/1 connection that it comes on; HTTP/2 connections drive themselves.
+    connection: Option<Box<H1Connection>>,
+    attempt: Option<Attempt>,
+    limits: BodyLimits,
+    /// Made when the body first has to be waited for: most never are.
+    timer: Option<Pin<Box<Sleep>>>,
+    last_progress: Instant,
+    head_at: Instant,
+}
+
+/// From the service's configuration.
+#[derive(Clone, Copy)]
+pub struct BodyLimits {
+    pub idle_timeout: Duration,
+    pub max_duration: Option<Duration>,
+}
+
+impl EndpointBody {
+    pub fn new(
+        incoming: Incoming,
+        connection: Option<Box<H1Connection>>,
+        attempt: Attempt,
+        limits: BodyLimits,
+    ) -> ResponseBody {
+        let now = Instant::now();
+        let mut body =
+            Self { incoming, connection, attempt: Some(attempt), limits, timer: None, last_progress: now, head_at: now };
+        if body.incoming.is_end_stream() {
+            body.finish();
+            return ResponseBody::EMPTY;
+        }
+        ResponseBody::Endpoint(Box::new(body))
+    }
+
+    fn finish(&mut self) {
+        let Some(attempt) = self.attempt.take() else { return };
+        if let Some(connection) = self.connection.take() {
+            attempt.keep(*connection);
+        }
+        attempt.end(None);
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // Dropping the connection closes it: what is left of the body must not be taken for the next answer.
+        self.connection = None;
+        if let Some(attempt) = self.attempt.take() {
+            attempt.end(Some(match error {
+                BodyError::EndpointBroke => Outcome::Reset,
+                BodyError::Idle(_) | BodyError::TooLong(_) => Outcome::TimedOut,
+                BodyError::TooLarge { .. } | BodyError::ClientBroke => Outcome::Cancelled,
+            }));
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(connection) = &mut self.connection else { return Pin::new(&mut self.incoming).poll_frame(cx) };
+        // Frames come of driving the connection, which has this task's waker; the body's own needs none. Asking
+        // for a frame may in turn let the connection go on reading, hence the second turn.
+        let mut unwoken = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            connection.drive(cx);
+            let polled = Pin::new(&mut self.incoming).poll_frame(&mut unwoken);
+            if polled.is_ready() {
+                return polled;
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.poll_incoming(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if self.timer.is_some() {
+                    self.last_progress = Instant::now();
+                }
+                if let Some(attempt) = &self.attempt {
+                    match frame.data_ref() {
+                        Some(data) => attempt.count(data.len()),
+                        None => frame.trailers_ref().into_iter().for_each(|trailers| attempt.see_trailers(trailers)),
+                    }
+                }
+                if self.incoming.is_end_stream() {
+                    self.settle(cx);
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => self.fail(BodyError::EndpointBroke),
+            Poll::Ready(None) => {
+                self.settle(cx);
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.poll_timer(cx),
+        }
+    }
+
+    /// Lets the connection see that the exchange is over, so that it is ready for the next one.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection {
+            connection.drive(cx);
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.timer.is_none() {
+            self.last_progress = Instant::now();
+        }
+        loop {
+            let now = Instant::now();
+            let idle_at = self.last_progress + self.limits.idle_timeout;
+            let over_at = self.limits.max_duration.map(|max| self.head_at + max);
+            let report_at = self.head_at + REPORT_AFTER;
+            if now >= idle_at {
+                return self.fail(BodyError::Idle(self.limits.idle_timeout));
+            }
+            if let Some(max) = self.limits.max_duration.filter(|&max| now >= self.head_at + max) {
+                return self.fail(BodyError::TooLong(max));
+            }
+            if now >= report_at
+                && let Some(attempt) = &self.attempt
+            {
+                attempt.report_ongoing();
+            }
+            let next = [Some(idle_at), over_at, Some(report_at).filter(|&at| at > now)].into_iter().flatten().min();
+            let next = next.expect("there is always an idle timeout");
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            // Progress moves the time on without touching the timer: it is only looked at when it fires.
+            if timer.is_elapsed() || timer.deadline() > next {
+                timer.as_mut().reset(next);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Endpoint(body) => body.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(bytes) => bytes.is_none(),
+            Self::Endpoint(body) => body.attempt.is_none() || body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Endpoint(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// The gRPC status code in a head or in trailers, if there is one.
+pub fn grpc_status(fields: &HeaderMap) -> Option<u8> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+}

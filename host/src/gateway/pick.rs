@@ -1,0 +1,158 @@
+//! Which endpoint an attempt goes to: the service's balancer decides, the host checks its answer, and a native
+//! fallback decides where the balancer cannot.
+
+use std::{rc::Rc, time::Instant};
+
+use http::request;
+
+use super::{
+    state::{Arm, Policy, ServiceState},
+    upstream::EndpointLane,
+    worker::Worker,
+};
+use crate::{
+    model::{EndpointState, RouteConfig, Slot},
+    plugin::{FaultKind, Incoming, PickRequest},
+};
+
+/// One in so many picks is timed: two clock readings cost a third of a pick.
+const TIMED_PICKS: u32 = 64;
+
+/// Below this share of available endpoints all are used (Envoy's `healthy_panic_threshold`).
+const PANIC_PERCENT: usize = 50;
+
+/// What was chosen, and by whom.
+pub struct Picked {
+    pub lane: Rc<EndpointLane>,
+    pub policy: Rc<Policy>,
+    /// Whether the version on trial served this request (also where its answer was replaced).
+    pub by_candidate: bool,
+}
+
+impl Picked {
+    pub fn arm(&self) -> &Arm {
+        arm_of(&self.policy, self.by_candidate)
+    }
+}
+
+fn arm_of(policy: &Policy, candidate: bool) -> &Arm {
+    match &policy.candidate {
+        Some((_, arm)) if candidate => arm,
+        _ => &policy.incumbent,
+    }
+}
+
+/// What the balancer may ask about the request. Nothing is copied but what the route exposes.
+pub fn incoming(head: &request::Parts, route: &RouteConfig) -> Incoming {
+    let headers = route
+        .expose
+        .iter()
+        .filter_map(|name| head.headers.get(name).map(|value| (name.clone(), value.clone())))
+        .collect();
+    Incoming { tried: Default::default(), path: head.uri.path_and_query().cloned(), headers }
+}
+
+/// The endpoint for this attempt; none where the service has none to give.
+pub fn pick(worker: &Worker, service: &ServiceState, request: PickRequest, incoming: &Incoming) -> Option<Picked> {
+    let policy = &service.policy;
+    let by_candidate = policy.candidate.as_ref().is_some_and(|(percent, _)| on_trial(request.hash, percent.get()));
+    let arm = arm_of(policy, by_candidate);
+    let slot = match ask(worker, service, arm, request, incoming) {
+        Some(answer) => answer,
+        None => {
+            arm.cells.fallbacks.add(1);
+            power_of_two_choices(service, request.random, &incoming.tried)
+        }
+    }?;
+    let lane = Rc::clone(service.lane(slot)?);
+    Some(Picked { lane, policy: Rc::clone(policy), by_candidate })
+}
+
+/// Whether a request with this hash goes to the version on trial. The hash is mixed anew, so that the share is
+/// not one contiguous arc of what a hashing balancer uses.
+fn on_trial(hash: u64, percent: u8) -> bool {
+    // SplitMix64's finaliser (Steele, Lea, Flood 2014).
+    let mut mixed = hash ^ 0x9e37_79b9_7f4a_7c15;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    mixed % 100 < u64::from(percent)
+}
+
+/// The plugin's answer once it has been found valid; the outer none: the fallback must decide.
+fn ask(
+    worker: &Worker,
+    service: &ServiceState,
+    arm: &Arm,
+    request: PickRequest,
+    incoming: &Incoming,
+) -> Option<Option<Slot>> {
+    let mut borrowed = arm.instance.borrow_mut();
+    let instance = borrowed.as_mut()?;
+    let nth = arm.picks.get().wrapping_add(1);
+    arm.picks.set(nth);
+    let begun = nth.is_multiple_of(TIMED_PICKS).then(Instant::now);
+    let answer = instance.pick(request, incoming);
+    if let Some(begun) = begun {
+        arm.cells.pick_ns.record_us(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+    arm.cells.picks.add(1);
+    match answer {
+        Ok(slot) if is_valid(service, slot, &incoming.tried) => Some(slot),
+        Ok(_) => {
+            arm.cells.invalid_answers.add(1);
+            None
+        }
+        Err(fault) => {
+            match fault.kind {
+                FaultKind::Trap => arm.cells.traps.add(1),
+                FaultKind::Deadline => arm.cells.deadline_overruns.add(1),
+                FaultKind::Memory => arm.cells.memory_overruns.add(1),
+            }
+            if let Some(broken) = borrowed.take() {
+                arm.discard(broken);
+            }
+            worker.report_fault(&service.snapshot.config.name, arm.id, fault);
+            None
+        }
+    }
+}
+
+/// The rules of WIT `balancer.pick`: an endpoint that exists, is available (unless the service is in panic),
+/// and was not tried (unless all were); none only where there is nothing to choose.
+fn is_valid(service: &ServiceState, answer: Option<Slot>, tried: &[Slot]) -> bool {
+    match answer {
+        Some(slot) => {
+            service.snapshot.endpoint(slot).is_some_and(|chosen| chosen.available || in_panic(service))
+                && (!tried.contains(&slot) || eligible(service, tried).next().is_none())
+        }
+        // A policy may refuse to panic, so none is right wherever panic would be.
+        None => in_panic(service),
+    }
+}
+
+fn in_panic(service: &ServiceState) -> bool {
+    let (members, available) = service
+        .snapshot
+        .members()
+        .fold((0_usize, 0_usize), |(all, up), member| (all + 1, up + usize::from(member.available)));
+    available * 100 < members * PANIC_PERCENT || available == 0
+}
+
+fn eligible<'s>(service: &'s ServiceState, tried: &'s [Slot]) -> impl Iterator<Item = &'s EndpointState> {
+    service.snapshot.members().filter(|member| member.available && !tried.contains(&member.endpoint.slot))
+}
+
+/// The native fallback: of two endpoints drawn at random, the one with fewer requests in flight for its weight
+/// (Mitzenmacher 2001). Prefers endpoints that are available and untried, then available, then any.
+fn power_of_two_choices(service: &ServiceState, random: u64, tried: &[Slot]) -> Option<Slot> {
+    let untried: Vec<_> = eligible(service, tried).collect();
+    let pool = if untried.is_empty() { eligible(service, &[]).collect() } else { untried };
+    let pool: Vec<_> = if pool.is_empty() { service.snapshot.members().collect() } else { pool };
+    let count = u64::try_from(pool.len()).ok().filter(|&count| count > 0)?;
+    let draw = |bits: u64| pool[usize::try_from(bits % count).expect("less than a length")];
+    let (one, other) = (draw(random >> 32), draw(random & 0xffff_ffff));
+    let cost = |member: &EndpointState| f64::from(member.endpoint.in_flight() + 1) / f64::from(member.weight.get());
+    let best = if cost(other) < cost(one) { other } else { one };
+    Some(best.endpoint.slot)
+}

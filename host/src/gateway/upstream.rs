@@ -1,0 +1,242 @@
+//! Connections to endpoints: one worker's pools, and the sending of one request on one connection.
+//!
+//! An HTTP/1 connection is driven by whoever uses it, inside the client's own task: no task of its own, no
+//! wake-up through a queue for each message. It stands in the pool between requests, undriven; whether it
+//! is still alive is found out when it is taken. HTTP/2 connections are shared by many requests and have
+//! a task each.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    io,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+
+use super::{body::RequestBody, worker::LocalExecutor};
+use crate::{
+    model::{Endpoint, Protocol, ServiceConfig},
+    telemetry::EndpointCells,
+};
+
+/// Idle connections kept to one endpoint by one worker; more are closed. Above what 1,000 clients at once need
+/// over two workers, below the descriptors that a process may have by default.
+const IDLE_MAX: usize = 512;
+
+/// An idle connection is closed after this long: less than the 60 to 75 s after which common servers close
+/// theirs, so that few requests meet a closing connection.
+const IDLE_TIMEOUT_US: u64 = 50_000_000;
+
+/// HTTP/2 windows: large enough for 64 KiB bodies in one flight, bounded for 1,000 streams.
+const H2_STREAM_WINDOW: u32 = 256 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// One worker's way to one endpoint.
+pub struct EndpointLane {
+    pub endpoint: Arc<Endpoint>,
+    pub cells: Arc<EndpointCells>,
+    protocol: Protocol,
+    connect_timeout: Duration,
+    idle: RefCell<Vec<Idle>>,
+    h2: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
+}
+
+struct Idle {
+    connection: H1Connection,
+    since_us: u64,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("no connection within {0:?}")]
+    TimedOut(Duration),
+    #[error("{0}")]
+    Refused(io::Error),
+    #[error("handshake failed: {0}")]
+    Handshake(hyper::Error),
+}
+
+/// A connection on which one request may be sent.
+pub enum Connection {
+    H1(Box<H1Connection>),
+    H2(http2::SendRequest<RequestBody>),
+}
+
+/// Why no response head came.
+pub struct SendError {
+    pub error: hyper::Error,
+    /// The request, where not a byte of it was sent.
+    pub unsent: Option<Request<RequestBody>>,
+}
+
+impl EndpointLane {
+    pub fn new(endpoint: Arc<Endpoint>, cells: Arc<EndpointCells>, config: &ServiceConfig) -> Rc<Self> {
+        Rc::new(Self {
+            endpoint,
+            cells,
+            protocol: config.protocol,
+            connect_timeout: config.connect_timeout,
+            idle: RefCell::default(),
+            h2: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// A pooled connection that is alive as far as can be known, if there is one.
+    pub fn take_idle(&self, cx: &mut Context<'_>) -> Option<Connection> {
+        loop {
+            // The most recently used first: the others grow old and are closed.
+            let Idle { mut connection, .. } = self.idle.borrow_mut().pop()?;
+            if connection.poll_usable(cx) {
+                return Some(Connection::H1(Box::new(connection)));
+            }
+        }
+    }
+
+    /// A new connection (or, for HTTP/2, a share of the one there is).
+    pub async fn connect(&self) -> Result<Connection, ConnectError> {
+        match self.protocol {
+            Protocol::Http1 => {
+                let io = self.dial().await?;
+                let (sender, driver) = http1::Builder::new().handshake(io).await.map_err(ConnectError::Handshake)?;
+                Ok(Connection::H1(Box::new(H1Connection { sender, driver, ended: false })))
+            }
+            Protocol::H2 => self.share_h2().await.map(Connection::H2),
+        }
+    }
+
+    async fn dial(&self) -> Result<TokioIo<TcpStream>, ConnectError> {
+        let stream = tokio::time::timeout(self.connect_timeout, TcpStream::connect(self.endpoint.address))
+            .await
+            .map_err(|_| ConnectError::TimedOut(self.connect_timeout))?
+            .map_err(ConnectError::Refused)?;
+        stream.set_nodelay(true).map_err(ConnectError::Refused)?;
+        self.cells.connects.add(1);
+        Ok(TokioIo::new(stream))
+    }
+
+    async fn share_h2(&self) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
+        // Held while connecting, so that requests that arrive meanwhile wait for this one connection.
+        let mut shared = self.h2.lock().await;
+        if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        let io = self.dial().await?;
+        let (sender, driver) = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .handshake(io)
+            .await
+            .map_err(ConnectError::Handshake)?;
+        // Ends when the last sender is dropped or the connection breaks; its streams carry the error.
+        tokio::task::spawn_local(async move {
+            let _ = driver.await;
+        });
+        *shared = Some(sender.clone());
+        Ok(sender)
+    }
+
+    /// Keeps a connection for the next request, if it is fit for one.
+    pub fn keep(&self, connection: H1Connection, now_us: u64) {
+        let mut idle = self.idle.borrow_mut();
+        if !connection.ended && connection.sender.is_ready() && idle.len() < IDLE_MAX {
+            idle.push(Idle { connection, since_us: now_us });
+        }
+    }
+
+    /// Closes connections that have stood idle for too long or were closed by the endpoint.
+    pub fn sweep(&self, now_us: u64) {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.idle.borrow_mut().retain_mut(|idle| {
+            now_us.saturating_sub(idle.since_us) < IDLE_TIMEOUT_US && idle.connection.poll_usable(&mut cx)
+        });
+    }
+
+    pub fn idle_connections(&self) -> usize {
+        self.idle.borrow().len()
+    }
+}
+
+/// An HTTP/1 connection, driven by its user.
+pub struct H1Connection {
+    sender: http1::SendRequest<RequestBody>,
+    driver: http1::Connection<TokioIo<TcpStream>, RequestBody>,
+    ended: bool,
+}
+
+impl H1Connection {
+    /// Reads and writes what can be. Without this nothing moves, the response's body neither.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.ended && self.driver.poll_without_shutdown(cx).is_ready() {
+            // Why it ended reaches the request or the body that was under way.
+            self.ended = true;
+        }
+    }
+
+    fn poll_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx);
+        !self.ended && self.sender.is_ready()
+    }
+
+    /// Sends a request and drives the connection until the response head is there.
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        let mut response = pin!(self.sender.try_send_request(request));
+        // The answer can only come of driving the connection, which has the task's own waker: waking the task
+        // for the answer too would poll everything twice.
+        let mut unwoken = Context::from_waker(Waker::noop());
+        let (driver, ended) = (&mut self.driver, &mut self.ended);
+        poll_fn(|cx| {
+            if !*ended && driver.poll_without_shutdown(cx).is_ready() {
+                *ended = true;
+            }
+            response.as_mut().poll(&mut unwoken)
+        })
+        .await
+        .map_err(SendError::from)
+    }
+
+    /// The socket, and what was read from it beyond the head of a 101 response.
+    pub fn into_tunnel(self) -> (TcpStream, bytes::Bytes) {
+        let parts = self.driver.into_parts();
+        (parts.io.into_inner(), parts.read_buf)
+    }
+}
+
+impl From<hyper::client::conn::TrySendError<Request<RequestBody>>> for SendError {
+    fn from(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Self {
+        let unsent = error.take_message();
+        Self { error: error.into_error(), unsent }
+    }
+}
+
+impl Connection {
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        match self {
+            Self::H1(connection) => connection.send(request).await,
+            Self::H2(sender) => sender.try_send_request(request).await.map_err(SendError::from),
+        }
+    }
+
+    pub fn is_h2(&self) -> bool {
+        matches!(self, Self::H2(_))
+    }
+}
+
+/// Calls `poll` once with the waker of the caller's task.
+pub async fn with_context<T>(mut poll: impl FnMut(&mut Context<'_>) -> T) -> T {
+    poll_fn(|cx| Poll::Ready(poll(cx))).await
+}
