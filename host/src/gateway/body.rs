@@ -15,12 +15,12 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{attempt::Attempt, upstream::H1Connection};
+use super::{attempt::Attempt, client::Occupancy, upstream::H1Connection};
 use crate::model::Outcome;
 
 /// An exchange that is still going on so long after its response head is reported then (WIT
 /// `types.completion`).
-const REPORT_AFTER: Duration = Duration::from_secs(10);
+pub const REPORT_AFTER: Duration = Duration::from_secs(10);
 
 /// Why a body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,14 +102,27 @@ impl Body for RequestBody {
 }
 
 /// An answer's body on its way to the client.
-pub enum ResponseBody {
+pub struct ResponseBody {
+    content: Content,
+    /// Given up with the body, when hyper has written the last of it.
+    _occupancy: Option<Occupancy>,
+}
+
+enum Content {
     /// The gateway's own words, or nothing.
     Own(Option<Bytes>),
     Endpoint(Box<EndpointBody>),
 }
 
 impl ResponseBody {
-    pub const EMPTY: Self = Self::Own(None);
+    pub fn own(bytes: Option<Bytes>) -> Self {
+        Self { content: Content::Own(bytes), _occupancy: None }
+    }
+
+    /// The connection counts as busy until the body is gone.
+    pub fn occupying(self, occupancy: Occupancy) -> Self {
+        Self { _occupancy: Some(occupancy), ..self }
+    }
 }
 
 /// An endpoint's body. Whoever drops it ends the attempt: at its end well, before as cancelled.
@@ -144,9 +157,9 @@ impl EndpointBody {
             Self { incoming, connection, attempt: Some(attempt), limits, timer: None, last_progress: now, head_at: now };
         if body.incoming.is_end_stream() {
             body.finish();
-            return ResponseBody::EMPTY;
+            return ResponseBody::own(None);
         }
-        ResponseBody::Endpoint(Box::new(body))
+        ResponseBody { content: Content::Endpoint(Box::new(body)), _occupancy: None }
     }
 
     fn finish(&mut self) {
@@ -259,23 +272,23 @@ impl Body for ResponseBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut *self {
-            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Endpoint(body) => body.poll_frame(cx),
+        match &mut self.content {
+            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Endpoint(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Own(bytes) => bytes.is_none(),
-            Self::Endpoint(body) => body.attempt.is_none() || body.incoming.is_end_stream(),
+        match &self.content {
+            Content::Own(bytes) => bytes.is_none(),
+            Content::Endpoint(body) => body.attempt.is_none() || body.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Endpoint(body) => body.incoming.size_hint(),
+        match &self.content {
+            Content::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Endpoint(body) => body.incoming.size_hint(),
         }
     }
 }

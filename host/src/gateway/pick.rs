@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{EndpointState, RouteConfig, Slot},
-    plugin::{FaultKind, Incoming, PickRequest},
+    plugin::{Incoming, PickRequest},
 };
 
 /// One in so many picks is timed: two clock readings cost a third of a pick.
@@ -104,11 +104,7 @@ fn ask(
             None
         }
         Err(fault) => {
-            match fault.kind {
-                FaultKind::Trap => arm.cells.traps.add(1),
-                FaultKind::Deadline => arm.cells.deadline_overruns.add(1),
-                FaultKind::Memory => arm.cells.memory_overruns.add(1),
-            }
+            arm.count(&fault);
             if let Some(broken) = borrowed.take() {
                 arm.discard(broken);
             }

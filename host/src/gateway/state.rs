@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{Completion, Endpoint, Percent, ServiceName, Slot, VersionId},
-    plugin::{BalancerInstance, Version},
+    plugin::{BalancerInstance, Fault, FaultKind, Version},
     telemetry::{PluginCells, RouteCells},
 };
 
@@ -67,6 +67,15 @@ impl Arm {
             cells: prepared.cells,
             picks: Cell::new(0),
             retired: retired.clone(),
+        }
+    }
+
+    /// Counts a fault of this version.
+    pub fn count(&self, fault: &Fault) {
+        match fault.kind {
+            FaultKind::Trap => self.cells.traps.add(1),
+            FaultKind::Deadline => self.cells.deadline_overruns.add(1),
+            FaultKind::Memory => self.cells.memory_overruns.add(1),
         }
     }
 

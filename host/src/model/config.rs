@@ -50,6 +50,8 @@ pub struct Limits {
     pub keep_alive_timeout: Duration,
     /// Without a byte while a request body is awaited. Default 30 s.
     pub body_read_timeout: Duration,
+    /// Of a client that takes nothing of its answer. Default 60 s.
+    pub write_timeout: Duration,
     /// Of a request body, in bytes: 413 above. Default 4 GiB.
     pub body_bytes_max: u64,
     /// Client connections over all workers; above, a new one waits in the listen queue. Default 10 000.

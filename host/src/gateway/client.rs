@@ -1,0 +1,350 @@
+//! One client's connection: which protocol it speaks, its time limits, its end.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    convert::Infallible,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use http::HeaderValue;
+use hyper::{
+    rt::Write as _,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioTimer;
+use tokio::net::TcpStream;
+
+use super::{
+    guard::{ConnState, GuardedIo, Overdue, Turn, overdue},
+    headers::ClientAddress,
+    io::{Progress, Replayed},
+    listener::Place,
+    request::serve_request,
+    tunnel::Tunnel,
+    worker::{LocalExecutor, Worker},
+};
+use crate::model::Limits;
+
+/// What an HTTP/2 client with prior knowledge begins with (RFC 9113 §3.4).
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// First read of a connection: a typical head whole.
+const FIRST_READ_BYTES: usize = 4096;
+
+/// A dead HTTP/2 client is noticed within this and [`H2_PING_TIMEOUT`].
+const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What one HTTP/2 stream, and one connection, may have under way to us: bounds memory at
+/// `h2_streams_max` × 64 KiB, and lets a body fill a link of 1 Gbit/s at 0.5 ms.
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Streams that a client may reset before they are accepted, and that may be in error on our side: above, the
+/// connection is ended with ENHANCE_YOUR_CALM (CVE-2023-44487).
+const H2_RESETS_MAX: usize = 20;
+
+/// One client's connection, seen by its requests and by the worker's tick.
+pub struct Client {
+    pub worker: Rc<Worker>,
+    pub peer: SocketAddr,
+    pub scheme: &'static str,
+    /// The peer's address, ready to be sent.
+    text: HeaderValue,
+    speaks: OnceCell<Speaks>,
+    opened_us: u64,
+    tunnel: RefCell<Option<Tunnel>>,
+    order: Cell<Order>,
+    waker: RefCell<Option<Waker>>,
+}
+
+enum Speaks {
+    Http1(Arc<ConnState>),
+    Http2(Rc<H2State>),
+}
+
+/// What is known of an HTTP/2 connection beside what hyper keeps.
+pub struct H2State {
+    streams: Cell<u32>,
+    /// When the last stream ended.
+    idle_since_us: Cell<u64>,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    None,
+    /// Take no further requests and end.
+    Drain,
+    Draining,
+    /// End now.
+    Kill,
+}
+
+/// One request's place on its connection: its end starts the idle time.
+pub enum Occupancy {
+    Http1(Turn),
+    Http2(Rc<H2State>, Rc<Worker>),
+}
+
+impl Drop for Occupancy {
+    fn drop(&mut self) {
+        if let Self::Http2(state, worker) = self {
+            state.streams.set(state.streams.get() - 1);
+            state.idle_since_us.set(worker.coarse_now_us());
+        }
+    }
+}
+
+/// Serves a connection on this worker until it ends.
+pub fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "the connection is gone already");
+        return;
+    }
+    let ip = peer.ip().to_canonical();
+    let client = Rc::new(Client {
+        worker: Rc::clone(worker),
+        peer: SocketAddr::new(ip, peer.port()),
+        scheme: "http",
+        text: HeaderValue::try_from(ip.to_string()).expect("an address is visible ASCII"),
+        speaks: OnceCell::new(),
+        opened_us: worker.coarse_now_us(),
+        tunnel: RefCell::new(None),
+        order: Cell::new(Order::None),
+        waker: RefCell::new(None),
+    });
+    let id = worker.next_client_id();
+    worker.clients.borrow_mut().insert(id, Rc::clone(&client));
+    if worker.draining.get() {
+        client.begin_drain();
+    }
+    tokio::task::spawn_local(async move {
+        client.converse(stream).await;
+        client.worker.clients.borrow_mut().remove(&id);
+        drop(place);
+        client.worker.client_gone.notify_one();
+    });
+}
+
+impl Client {
+    /// Takes a place for one request. None for a request of HTTP/1 whose refusal stands in [`Occupancy`].
+    pub fn occupy(&self) -> Occupancy {
+        match self.speaks.get() {
+            Some(Speaks::Http1(conn)) => Occupancy::Http1(conn.next_request()),
+            Some(Speaks::Http2(state)) => {
+                state.streams.set(state.streams.get() + 1);
+                Occupancy::Http2(Rc::clone(state), Rc::clone(&self.worker))
+            }
+            None => unreachable!("requests come after the protocol is known"),
+        }
+    }
+
+    pub fn is_http2(&self) -> bool {
+        matches!(self.speaks.get(), Some(Speaks::Http2(_)))
+    }
+
+    pub fn address(&self, trusted: &[ipnet::IpNet]) -> ClientAddress {
+        let ip = self.peer.ip();
+        let trusted = !trusted.is_empty() && trusted.iter().any(|net| net.contains(&ip));
+        ClientAddress { ip, text: self.text.clone(), trusted }
+    }
+
+    /// After the 101 that is being answered the connection belongs to this tunnel.
+    pub fn open_tunnel(&self, tunnel: Tunnel) {
+        self.tunnel.replace(Some(tunnel));
+    }
+
+    /// Lets the requests there are end, and takes no more.
+    pub fn begin_drain(&self) {
+        if self.order.get() == Order::None {
+            self.give(Order::Drain);
+        }
+    }
+
+    fn give(&self, order: Order) {
+        self.order.set(order);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends what has used up its time.
+    pub fn check_time(&self, now_us: u64, limits: &Limits) {
+        let over = |since_us: u64, limit: Duration| Duration::from_micros(now_us.saturating_sub(since_us)) > limit;
+        match self.speaks.get() {
+            None if over(self.opened_us, limits.header_read_timeout) => self.give(Order::Kill),
+            None => {}
+            Some(Speaks::Http1(conn)) => {
+                match overdue(conn, now_us, limits) {
+                    Some(Overdue::HeaderRead | Overdue::BodyRead) => conn.expire(),
+                    Some(Overdue::Idle | Overdue::Closing) => self.give(Order::Kill),
+                    None => {}
+                }
+                if conn.write_stalled_since().is_some_and(|since_us| over(since_us, limits.write_timeout)) {
+                    self.give(Order::Kill);
+                }
+            }
+            Some(Speaks::Http2(state)) => {
+                if state.streams.get() == 0 && over(state.idle_since_us.get(), limits.keep_alive_timeout) {
+                    // The second time round it has not gone by itself.
+                    self.give(if self.order.get() == Order::Draining { Order::Kill } else { Order::Drain });
+                    state.idle_since_us.set(now_us);
+                }
+                if state.streams.get() > 0 && over(state.progress.last_us(), limits.write_timeout) {
+                    self.give(Order::Kill);
+                }
+            }
+        }
+    }
+
+    async fn converse(self: &Rc<Self>, stream: TcpStream) {
+        let limits = self.worker.state().snapshot.limits.clone();
+        let mut first = Vec::with_capacity(FIRST_READ_BYTES);
+        let Some(is_h2) = self.until_killed(sniff(&stream, &mut first)).await.flatten() else { return };
+        if is_h2 {
+            self.converse_http2(stream, first, &limits).await;
+        } else {
+            self.converse_http1(stream, first, &limits).await;
+        }
+    }
+
+    async fn converse_http1(self: &Rc<Self>, stream: TcpStream, first: Vec<u8>, limits: &Limits) {
+        let conn = ConnState::new(self.worker.coarse.clone());
+        let io = GuardedIo::new(stream, Arc::clone(&conn), limits, first);
+        let _ = self.speaks.set(Speaks::Http1(conn));
+        let client = Rc::clone(self);
+        let service = service_fn(move |request| {
+            let client = Rc::clone(&client);
+            async move { Ok::<_, Infallible>(serve_request(client, request).await) }
+        });
+        // The guard keeps the time limits and counts the fields; hyper's own would be a second opinion.
+        let mut http = http1::Builder::new().header_read_timeout(None);
+        if limits.header_count_max > HYPER_HEADERS_MAX {
+            http.max_headers(limits.header_count_max);
+        }
+        let mut connection = http.serve_connection(io, service);
+        let ended = poll_fn(|cx| {
+            match self.order.get() {
+                Order::Kill => return Poll::Ready(None),
+                Order::Drain => {
+                    self.order.set(Order::Draining);
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                Order::None | Order::Draining => {}
+            }
+            self.remember(cx);
+            connection.poll_without_shutdown(cx).map(Some)
+        })
+        .await;
+        let Some(Ok(())) = ended else { return };
+        let parts = connection.into_parts();
+        match self.tunnel.take() {
+            Some(tunnel) => {
+                let (socket, held) = parts.io.into_parts();
+                let unread = [&parts.read_buf[..], &held].concat();
+                self.until_killed(tunnel.run(socket, unread)).await;
+            }
+            None => {
+                let mut io = parts.io;
+                let shutdown = poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx));
+                self.until_killed(shutdown).await;
+            }
+        }
+    }
+
+    async fn converse_http2(self: &Rc<Self>, stream: TcpStream, first: Vec<u8>, limits: &Limits) {
+        let progress = Progress::new(self.worker.coarse.clone());
+        let state = Rc::new(H2State {
+            streams: Cell::new(0),
+            idle_since_us: Cell::new(self.worker.coarse_now_us()),
+            progress: progress.clone(),
+        });
+        let _ = self.speaks.set(Speaks::Http2(state));
+        let client = Rc::clone(self);
+        let service = service_fn(move |request| {
+            let client = Rc::clone(&client);
+            async move { Ok::<_, Infallible>(serve_request(client, request).await) }
+        });
+        let connection = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(H2_PING_INTERVAL)
+            .keep_alive_timeout(H2_PING_TIMEOUT)
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .max_concurrent_streams(limits.h2_streams_max)
+            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(H2_RESETS_MAX)
+            .max_local_error_reset_streams(H2_RESETS_MAX)
+            .serve_connection(Replayed::new(stream, first, progress), service);
+        let mut connection = pin!(connection);
+        let ended = poll_fn(|cx| {
+            match self.order.get() {
+                Order::Kill => return Poll::Ready(None),
+                Order::Drain => {
+                    self.order.set(Order::Draining);
+                    connection.as_mut().graceful_shutdown();
+                }
+                Order::None | Order::Draining => {}
+            }
+            self.remember(cx);
+            connection.as_mut().poll(cx).map(Some)
+        })
+        .await;
+        if let Some(Err(error)) = ended {
+            tracing::debug!(%error, peer = %self.peer, "an HTTP/2 connection ended");
+        }
+    }
+
+    /// Keeps the task's waker for the orders of the worker's tick.
+    fn remember(&self, cx: &Context<'_>) {
+        let mut kept = self.waker.borrow_mut();
+        match &mut *kept {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *kept = Some(cx.waker().clone()),
+        }
+    }
+
+    /// None if the connection was ended first.
+    async fn until_killed<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if self.order.get() == Order::Kill {
+                return Poll::Ready(None);
+            }
+            self.remember(cx);
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+}
+
+/// hyper takes so many fields of a head without allocating for them.
+const HYPER_HEADERS_MAX: usize = 100;
+
+/// Reads until it is clear whether this is HTTP/2. None: the client went away.
+async fn sniff(stream: &TcpStream, first: &mut Vec<u8>) -> Option<bool> {
+    loop {
+        stream.readable().await.ok()?;
+        match stream.try_read_buf(first) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => return None,
+        }
+        let shared = first.len().min(H2_PREFACE.len());
+        if first[..shared] != H2_PREFACE[..shared] {
+            return Some(false);
+        }
+        if shared == H2_PREFACE.len() {
+            return Some(true);
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! A request's whole life.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::Instant,
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri};
+use hyper::body::Incoming;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{
+    attempt::{self, Attempt, Failed},
+    body::{BodyLimits, EndpointBody, RequestBody, RequestBodyState, ResponseBody},
+    client::{Client, Occupancy},
+    headers,
+    path,
+    pick::{self, Picked},
+    respond::{self, Failure},
+    router::{self, NoRoute, RouteIndex},
+    state::{ServiceState, WorkerState},
+    tunnel::Tunnel,
+    upstream::H1Connection,
+    worker::Worker,
+};
+use crate::{
+    model::{HashOn, Outcome, Protocol, RouteConfig},
+    plugin::PickRequest,
+};
+
+/// Attempts for one request, the first included: two endpoints may be lost before a client sees it (nginx's
+/// and Envoy's usual `num_retries` is 1 to 2).
+const ATTEMPTS_MAX: u32 = 3;
+
+/// One request, from its head to its answer's last byte: every stage of its way, in order.
+pub async fn serve_request(client: Rc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let mut exchange = Exchange::begin(client, &request);
+    let answer = match forward(&mut exchange, request).await {
+        Ok(answer) => answer,
+        Err(failure) => exchange.refuse(&failure),
+    };
+    exchange.answered(answer)
+}
+
+async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Response<ResponseBody>, Failure> {
+    exchange.check_refused()?;
+    let (mut head, incoming) = request.into_parts();
+    let state = exchange.worker().state();
+    let (route, service) = exchange.find_route(&state, &mut head)?;
+    let (route, service) = (state.snapshot.router.route(route), &state.services[service]);
+
+    let mut pick_request = exchange.pick_request(&state, route, &head);
+    let mut asked = pick::incoming(&head, route);
+    let upgrade = exchange.prepare(&state, route, service, &mut head)?;
+    let (body, body_state) = RequestBody::new(incoming, state.snapshot.limits.body_bytes_max);
+    let mut outbound = Outbound::new(head, body, body_state, state.snapshot.limits.body_bytes_max)?;
+
+    let deadline = exchange.started + service.snapshot.config.timeout;
+    loop {
+        let picked = pick::pick(exchange.worker(), service, pick_request, &asked)
+            .ok_or_else(|| Failure::NoEndpoint(service.snapshot.config.name.clone()))?;
+        let slot = picked.lane.endpoint.slot;
+        match exchange.attempt(service, picked, &mut outbound, deadline).await {
+            Ok((attempt, response, connection)) => {
+                return Ok(exchange.pass_on(route, service, upgrade, attempt, response, connection));
+            }
+            Err(failure) if outbound.is_at_hand() && pick_request.attempt + 1 < ATTEMPTS_MAX => {
+                tracing::debug!(%failure, "trying another endpoint");
+                exchange.retries += 1;
+            }
+            Err(failure) => return Err(failure),
+        }
+        asked.tried.push(slot);
+        pick_request.attempt += 1;
+        pick_request.random = exchange.worker().random();
+        pick_request.now_us = exchange.worker().clock.now_us();
+    }
+}
+
+/// What is known of a request while it is served.
+pub struct Exchange {
+    pub client: Rc<Client>,
+    pub started: Instant,
+    pub request_id: HeaderValue,
+    occupancy: Occupancy,
+    retries: u32,
+    route: Option<(Rc<WorkerState>, RouteIndex)>,
+    /// Body bytes of the answer.
+    bytes_out: Rc<Cell<u64>>,
+}
+
+type Answered = (Attempt, Response<Incoming>, Option<Box<H1Connection>>);
+
+impl Exchange {
+    fn begin(client: Rc<Client>, request: &Request<Incoming>) -> Self {
+        let request_id = client.worker.request_id(request.headers());
+        let occupancy = client.occupy();
+        Self { client, started: Instant::now(), request_id, occupancy, retries: 0, route: None, bytes_out: Rc::default() }
+    }
+
+    fn worker(&self) -> &Rc<Worker> {
+        &self.client.worker
+    }
+
+    /// Whether what hyper shows stands for a head that the guard has refused.
+    fn check_refused(&self) -> Result<(), Failure> {
+        match &self.occupancy {
+            Occupancy::Http1(turn) => turn.refusal().map_or(Ok(()), |refusal| Err(Failure::Refused(refusal))),
+            Occupancy::Http2(..) => Ok(()),
+        }
+    }
+
+    /// Normalises the path and finds the route and one of its services.
+    fn find_route(
+        &mut self,
+        state: &Rc<WorkerState>,
+        head: &mut request::Parts,
+    ) -> Result<(RouteIndex, usize), Failure> {
+        let router = &state.snapshot.router;
+        let host = authority(head).ok_or(Failure::NoHost)?;
+        let normal = path::normalise(head.uri.path(), false)?;
+        let index = router.find(host, &normal, &head.method).map_err(|no_route| match no_route {
+            NoRoute::NotFound => Failure::NoRoute,
+            NoRoute::MethodNotAllowed => Failure::MethodNotAllowed,
+        })?;
+        self.route = Some((Rc::clone(state), index));
+        let route = router.route(index);
+        // A route may read `%2f` as a separator; then what it means must still be within the route.
+        let normal = if route.decode_slash { path::normalise(head.uri.path(), true)? } else { normal };
+        if route.decode_slash && router.find(host, &normal, &head.method) != Ok(index) {
+            return Err(Failure::NoRoute);
+        }
+        let forwarded = if route.strip_prefix { router::strip_prefix(&route.path, &normal) } else { &normal };
+        if forwarded != head.uri.path() {
+            head.uri = with_path(&head.uri, forwarded);
+        }
+        let service = router.target(index, self.worker().random()).ok_or(Failure::NoRoute)?;
+        Ok((index, service))
+    }
+
+    fn pick_request(&self, state: &WorkerState, route: &RouteConfig, head: &request::Parts) -> PickRequest {
+        let random = self.worker().random();
+        let hash = route.hash_on.as_ref().and_then(|on| self.hash(state, on, head)).unwrap_or(random);
+        PickRequest { now_us: self.worker().clock.us_of(self.started), random, hash, attempt: 0 }
+    }
+
+    fn hash(&self, state: &WorkerState, on: &HashOn, head: &request::Parts) -> Option<u64> {
+        match on {
+            HashOn::Header(name) => head.headers.get(name).map(|value| xxh3_64(value.as_bytes())),
+            HashOn::Cookie(name) => headers::cookie(&head.headers, name).map(|value| xxh3_64(value.as_bytes())),
+            HashOn::Query(name) => query_value(head.uri.query()?, name).map(|value| xxh3_64(value.as_bytes())),
+            HashOn::Path => Some(xxh3_64(head.uri.path().as_bytes())),
+            HashOn::ClientAddress => {
+                let trusted = &state.snapshot.trusted_proxies;
+                let address = headers::believed_address(&head.headers, &self.client.address(trusted), trusted);
+                Some(xxh3_64(address.to_string().as_bytes()))
+            }
+        }
+    }
+
+    /// Turns the client's head into the endpoint's. Answers with the protocol that the client asks to change
+    /// to, if it does.
+    fn prepare(
+        &self,
+        state: &WorkerState,
+        route: &RouteConfig,
+        service: &ServiceState,
+        head: &mut request::Parts,
+    ) -> Result<Option<HeaderValue>, Failure> {
+        if headers::goes_in_circles(&head.headers) {
+            return Err(Failure::Loop);
+        }
+        let upgrade = headers::upgrade_of(&head.headers);
+        let protocol = service.snapshot.config.protocol;
+        if upgrade.is_some() && protocol == Protocol::H2 {
+            return Err(Failure::Upgrade(service.snapshot.config.name.clone()));
+        }
+        let host = authority(head).and_then(|host| HeaderValue::from_str(host).ok());
+        headers::remove_hop_by_hop(&mut head.headers);
+        head.headers.remove(header::EXPECT);
+        let client = self.client.address(&state.snapshot.trusted_proxies);
+        let scheme = self.client.scheme;
+        self.worker().with_rng(|rng| {
+            headers::add_forwarding(head, &client, host.as_ref(), scheme, &self.request_id, rng);
+        });
+        address_to(protocol, head, host);
+        headers::edit(&mut head.headers, &route.request_headers);
+        if let Some(upgrade) = &upgrade {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(header::UPGRADE, upgrade.clone());
+        }
+        Ok(upgrade)
+    }
+
+    /// One attempt at one endpoint, up to the response head.
+    async fn attempt(
+        &self,
+        service: &ServiceState,
+        picked: Picked,
+        outbound: &mut Outbound,
+        deadline: Instant,
+    ) -> Result<Answered, Failure> {
+        let config = &service.snapshot.config;
+        let lane = Rc::clone(&picked.lane);
+        let attempt = Attempt::begin(self.worker(), &config.name, picked, Rc::clone(&self.bytes_out));
+        let request = outbound.take();
+        let sending = attempt.send(&lane, request);
+        let Ok(result) = tokio::time::timeout_at(deadline.into(), sending).await else {
+            attempt.end(Some(Outcome::TimedOut));
+            outbound.give_up();
+            return Err(Failure::TimedOut { service: config.name.clone(), after: config.timeout });
+        };
+        match result {
+            Ok((response, connection)) => Ok((attempt, response, connection)),
+            Err(Failed { cause, unsent }) => {
+                let sent = unsent.is_none();
+                outbound.give_back(unsent);
+                if let Some(error) = outbound.body_error() {
+                    attempt.end(Some(Outcome::Cancelled));
+                    outbound.give_up();
+                    return Err(Failure::Body(error));
+                }
+                attempt.end(Some(cause.outcome()));
+                let endpoint = lane.endpoint.label.to_string();
+                Err(Failure::Attempt { service: config.name.clone(), endpoint, cause, sent })
+            }
+        }
+    }
+
+    /// The endpoint's answer, made fit for the client.
+    fn pass_on(
+        &self,
+        route: &RouteConfig,
+        service: &ServiceState,
+        upgrade: Option<HeaderValue>,
+        attempt: Attempt,
+        response: Response<Incoming>,
+        connection: Option<Box<H1Connection>>,
+    ) -> Response<ResponseBody> {
+        let (mut head, incoming) = response.into_parts();
+        let accepted = headers::upgrade_of(&head.headers);
+        headers::remove_hop_by_hop(&mut head.headers);
+        headers::edit(&mut head.headers, &route.response_headers);
+        head.headers.insert(headers::X_REQUEST_ID, self.request_id.clone());
+        head.version = Version::HTTP_11;
+        let config = &service.snapshot.config;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(_), Some(accepted), Some(connection)) = (upgrade, accepted, connection) else {
+                // Nobody asked: the endpoint broke the protocol.
+                attempt.end(Some(Outcome::Reset));
+                return self.refuse(&Failure::UnaskedUpgrade(config.name.clone()));
+            };
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(header::UPGRADE, accepted);
+            self.client.open_tunnel(Tunnel::new(*connection, attempt, config));
+            return Response::from_parts(head, ResponseBody::own(None));
+        }
+        let limits = BodyLimits { idle_timeout: config.idle_timeout, max_duration: config.max_duration };
+        Response::from_parts(head, EndpointBody::new(incoming, connection, attempt, limits))
+    }
+
+    fn refuse(&self, failure: &Failure) -> Response<ResponseBody> {
+        tracing::debug!(%failure, stage = failure.stage(), "answered by the gateway");
+        if let Some((state, route)) = &self.route {
+            state.routes[*route].gateway_errors.add(1);
+        }
+        respond::problem(failure, &self.request_id)
+    }
+
+    fn answered(self, answer: Response<ResponseBody>) -> Response<ResponseBody> {
+        if let Some((state, route)) = &self.route {
+            let cells = &state.routes[*route];
+            let class = usize::from(answer.status().as_u16() / 100).clamp(1, 5) - 1;
+            cells.responses[class].add(1);
+            cells.retries.add(u64::from(self.retries));
+            cells.latency.record_us(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        }
+        answer.map(|body| body.occupying(self.occupancy))
+    }
+}
+
+/// A request that may have to be sent more than once.
+struct Outbound {
+    request: Option<Request<RequestBody>>,
+    /// A second copy of the head, where sending it twice does no harm and there is no body.
+    copy: Option<request::Parts>,
+    body: Option<Rc<RequestBodyState>>,
+}
+
+impl Outbound {
+    fn new(
+        head: request::Parts,
+        body: RequestBody,
+        state: Option<Rc<RequestBodyState>>,
+        bytes_max: u64,
+    ) -> Result<Self, Failure> {
+        if http_body::Body::size_hint(&body).lower() > bytes_max {
+            return Err(Failure::Body(super::body::BodyError::TooLarge { limit: bytes_max }));
+        }
+        let copy = (state.is_none() && attempt::is_idempotent(&head)).then(|| head.clone());
+        Ok(Self { request: Some(Request::from_parts(head, body)), copy, body: state })
+    }
+
+    fn is_at_hand(&self) -> bool {
+        self.request.is_some()
+    }
+
+    fn take(&mut self) -> Request<RequestBody> {
+        self.request.take().expect("an attempt is only made while the request is at hand")
+    }
+
+    /// After a failed attempt: what came back unsent, or the copy.
+    fn give_back(&mut self, unsent: Option<Request<RequestBody>>) {
+        let again = || Some(Request::from_parts(self.copy.clone()?, RequestBody::Empty));
+        self.request = unsent.or_else(again);
+    }
+
+    fn give_up(&mut self) {
+        self.request = None;
+    }
+
+    fn body_error(&self) -> Option<super::body::BodyError> {
+        self.body.as_ref()?.failed.get()
+    }
+}
+
+/// The host that the request is for: the target's authority, else the `Host` field (RFC 9112 §3.2.2).
+fn authority(head: &request::Parts) -> Option<&str> {
+    match head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => head.headers.get(header::HOST)?.to_str().ok(),
+    }
+}
+
+fn with_path(uri: &Uri, path: &str) -> Uri {
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = path_and_query.parse().ok();
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
+}
+
+/// Puts target, version and `Host` into the form of the endpoint's protocol.
+fn address_to(protocol: Protocol, head: &mut request::Parts, host: Option<HeaderValue>) {
+    match protocol {
+        Protocol::Http1 => {
+            if head.uri.authority().is_some() {
+                let mut parts = uri::Parts::default();
+                parts.path_and_query = head.uri.path_and_query().cloned();
+                head.uri = Uri::from_parts(parts).unwrap_or_default();
+            }
+            if let Some(host) = host {
+                head.headers.insert(header::HOST, host);
+            }
+            headers::join_cookies(&mut head.headers);
+            head.version = Version::HTTP_11;
+        }
+        Protocol::H2 => {
+            if let Some(host) = host {
+                let mut parts = head.uri.clone().into_parts();
+                parts.scheme = Some(uri::Scheme::HTTP);
+                parts.authority = uri::Authority::try_from(host.as_bytes()).ok();
+                if let Ok(absolute) = Uri::from_parts(parts) {
+                    head.uri = absolute;
+                }
+            }
+            head.headers.remove(header::HOST);
+            head.version = Version::HTTP_2;
+        }
+    }
+}
+
+/// The first value of a query parameter, as it stands (not decoded: only its equality matters).
+fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}

@@ -1,0 +1,374 @@
+//! A worker: one thread with its own runtime, listeners, pools and plugin instances.
+//!
+//! Nothing here takes a lock or crosses a thread while a request is served. What crosses are the commands of the
+//! control plane, a connection handed to a less loaded worker, and the events reported back.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::Future,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    Adoption, SavedStates, WorkerEvent,
+    client::Client,
+    guard::CoarseClock,
+    headers::X_REQUEST_ID,
+    listener::{self, Accepted},
+    snapshot::PreparedState,
+    state::{self, Arm, Retired, ServiceState, WorkerState},
+};
+use crate::{
+    model::{Clock, Completion, Endpoint, Limits, ServiceName, VersionId},
+    plugin::Fault,
+    telemetry::{AccessLogSink, trace_context},
+};
+
+/// How often time limits of connections are looked at and the coarse clock moves: a limit is kept to within this.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Completions wait at most so long (WIT `balancer.complete`).
+const COMPLETIONS_WAIT: Duration = Duration::from_millis(10);
+
+/// How many ticks between two looks at the pools' idle connections.
+const SWEEP_TICKS: u32 = 20;
+
+/// What the control plane tells a worker.
+pub enum Command {
+    Save { service: ServiceName, reply: oneshot::Sender<SavedStates> },
+    Adopt { state: Box<PreparedState>, reply: oneshot::Sender<Adoption> },
+    /// A connection that another worker accepted.
+    Take(Accepted),
+    /// Stop accepting; end when the last request has ended or the grace is over. Answers with what was cut off.
+    Shutdown { grace: Duration, reply: oneshot::Sender<usize> },
+}
+
+/// What all workers see of each other: enough to spread connections.
+#[derive(Debug)]
+pub struct Peers {
+    pub connections: Vec<AtomicUsize>,
+    pub commands: Vec<mpsc::UnboundedSender<Command>>,
+}
+
+// A sender has no `Debug` of its own worth printing, and `Command` none at all.
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Save { .. } => "Save",
+            Self::Adopt { .. } => "Adopt",
+            Self::Take(_) => "Take",
+            Self::Shutdown { .. } => "Shutdown",
+        })
+    }
+}
+
+impl Peers {
+    pub fn total(&self) -> usize {
+        self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// What a worker's thread is started with.
+pub struct Seat {
+    pub id: usize,
+    pub listeners: Vec<std::net::TcpListener>,
+    pub clock: Clock,
+    pub limits: Limits,
+    pub peers: Arc<Peers>,
+    pub commands: mpsc::UnboundedReceiver<Command>,
+    pub events: mpsc::UnboundedSender<WorkerEvent>,
+    pub retired: Retired,
+    pub access_log: AccessLogSink,
+    pub seed: u64,
+}
+
+/// The worker's own things; lives on its thread alone.
+pub struct Worker {
+    pub id: usize,
+    pub clock: Clock,
+    pub coarse: CoarseClock,
+    pub access_log: AccessLogSink,
+    pub peers: Arc<Peers>,
+    pub clients: RefCell<HashMap<u64, Rc<Client>>>,
+    /// Told when a connection ends.
+    pub client_gone: Notify,
+    pub draining: Cell<bool>,
+    state: RefCell<Rc<WorkerState>>,
+    rng: RefCell<fastrand::Rng>,
+    completions_due: Notify,
+    /// Told of each new state, and when draining begins.
+    changed: Notify,
+    next_client: Cell<u64>,
+    events: mpsc::UnboundedSender<WorkerEvent>,
+    retired: Retired,
+}
+
+/// Runs hyper's HTTP/2 streams on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// Runs the worker until it is shut down.
+pub fn run(seat: Seat) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(serve(seat));
+    Ok(())
+}
+
+async fn serve(seat: Seat) {
+    let worker = Rc::new(Worker {
+        id: seat.id,
+        clock: seat.clock,
+        coarse: CoarseClock::starting_at(seat.clock.now_us()),
+        access_log: seat.access_log,
+        peers: seat.peers,
+        clients: RefCell::default(),
+        client_gone: Notify::new(),
+        draining: Cell::new(false),
+        state: RefCell::new(Rc::new(WorkerState::empty(state::nothing(seat.limits)))),
+        rng: RefCell::new(fastrand::Rng::with_seed(seat.seed)),
+        completions_due: Notify::new(),
+        changed: Notify::new(),
+        next_client: Cell::new(0),
+        events: seat.events,
+        retired: seat.retired,
+    });
+    let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+    let delivering = tokio::task::spawn_local(deliver_completions(Rc::clone(&worker)));
+    let listeners: Vec<_> = seat
+        .listeners
+        .into_iter()
+        .map(|listener| tokio::task::spawn_local(listener::accept(Rc::clone(&worker), listener)))
+        .collect();
+    obey(&worker, seat.commands, listeners).await;
+    ticking.abort();
+    delivering.abort();
+}
+
+/// Does what the control plane says, until it says shut down.
+async fn obey(
+    worker: &Rc<Worker>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    listeners: Vec<tokio::task::JoinHandle<()>>,
+) {
+    // The sender's end is the gateway's: when it is gone, so is everybody who could want an answer.
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Save { service, reply } => {
+                let _ = reply.send(worker.save(&service));
+            }
+            Command::Adopt { state, reply } => {
+                let _ = reply.send(worker.adopt(*state));
+            }
+            Command::Take(accepted) => listener::take_over(worker, accepted),
+            Command::Shutdown { grace, reply } => {
+                let cut_off = worker.drain(grace, listeners, &mut commands).await;
+                let _ = reply.send(cut_off);
+                return;
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// The state now. Cheap: one reference count of this thread's own.
+    pub fn state(&self) -> Rc<WorkerState> {
+        Rc::clone(&self.state.borrow())
+    }
+
+    pub fn random(&self) -> u64 {
+        self.rng.borrow_mut().u64(..)
+    }
+
+    pub fn with_rng<T>(&self, use_it: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        use_it(&mut self.rng.borrow_mut())
+    }
+
+    /// To within a [`TICK`].
+    pub fn coarse_now_us(&self) -> u64 {
+        self.coarse.now_us()
+    }
+
+    /// The client's own id, where it is one, else a new one.
+    pub fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        trace_context::request_id(headers.get(X_REQUEST_ID), &mut self.rng.borrow_mut())
+    }
+
+    pub fn next_client_id(&self) -> u64 {
+        let id = self.next_client.get();
+        self.next_client.set(id + 1);
+        id
+    }
+
+    /// Resolves once there is something to serve, or the worker drains.
+    pub async fn ready(&self) {
+        self.changed_until(|| self.state.borrow().snapshot.generation > 0 || self.draining.get()).await;
+    }
+
+    /// Resolves once the worker drains.
+    pub async fn drains(&self) {
+        self.changed_until(|| self.draining.get()).await;
+    }
+
+    async fn changed_until(&self, is_so: impl Fn() -> bool) {
+        while !is_so() {
+            self.changed.notified().await;
+        }
+    }
+
+    pub fn report_fault(&self, service: &ServiceName, version: VersionId, fault: Fault) {
+        tracing::warn!(worker = self.id, %service, %version, %fault, "a plugin instance failed");
+        // Without a receiver the gateway is shutting down, and nobody restarts anything.
+        let _ = self.events.send(WorkerEvent::Fault { worker: self.id, service: service.clone(), version, fault });
+    }
+
+    /// Takes the account of one attempt, for the instances in use when the batch goes out.
+    pub fn complete(&self, service: &ServiceName, completion: Completion, endpoint: &Arc<Endpoint>) {
+        let state = self.state();
+        // A service that is gone has nobody to tell.
+        let Some(service) = state.service(service) else { return };
+        if service.completions.push(completion, Arc::clone(endpoint)) {
+            self.deliver(service);
+        } else {
+            self.completions_due.notify_one();
+        }
+    }
+
+    fn deliver(&self, service: &ServiceState) {
+        service.completions.drain(|batch| {
+            let candidate = service.policy.candidate.as_ref().map(|(_, arm)| arm);
+            for arm in std::iter::once(&service.policy.incumbent).chain(candidate) {
+                self.call(service, arm, |instance| instance.complete(batch, self.clock.now_us()));
+            }
+        });
+    }
+
+    /// Calls an instance; a fault discards it and is reported.
+    fn call<T>(
+        &self,
+        service: &ServiceState,
+        arm: &Arm,
+        call: impl FnOnce(&mut crate::plugin::BalancerInstance) -> Result<T, Fault>,
+    ) -> Option<T> {
+        let mut borrowed = arm.instance.borrow_mut();
+        match call(borrowed.as_mut()?) {
+            Ok(answer) => Some(answer),
+            Err(fault) => {
+                arm.count(&fault);
+                if let Some(broken) = borrowed.take() {
+                    arm.discard(broken);
+                }
+                self.report_fault(&service.snapshot.config.name, arm.id, fault);
+                None
+            }
+        }
+    }
+
+    fn save(&self, service: &ServiceName) -> SavedStates {
+        let state = self.state();
+        let Some(service) = state.service(service) else { return SavedStates::default() };
+        // What is known but not delivered yet belongs to what was learned.
+        self.deliver(service);
+        let save = |arm: &Arm| self.call(service, arm, crate::plugin::BalancerInstance::save);
+        SavedStates {
+            incumbent: save(&service.policy.incumbent),
+            candidate: service.policy.candidate.as_ref().and_then(|(_, arm)| save(arm)),
+        }
+    }
+
+    fn adopt(&self, prepared: PreparedState) -> Adoption {
+        let before = thread_cpu_time();
+        let next = Rc::new(self.state.borrow().succeed(prepared, &self.retired));
+        self.state.replace(next);
+        let gap = thread_cpu_time().saturating_sub(before);
+        self.changed.notify_waiters();
+        Adoption { gap }
+    }
+
+    /// Stops accepting and waits for the requests there are. Returns how many connections were cut off.
+    async fn drain(
+        self: &Rc<Self>,
+        grace: Duration,
+        listeners: Vec<tokio::task::JoinHandle<()>>,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+    ) -> usize {
+        self.draining.set(true);
+        self.changed.notify_waiters();
+        for listener in listeners {
+            // Ends by itself, once it has taken what was queued.
+            let _ = listener.await;
+        }
+        while let Ok(command) = commands.try_recv() {
+            if let Command::Take(accepted) = command {
+                listener::take_over(self, accepted);
+            }
+        }
+        for client in self.clients.borrow().values() {
+            client.begin_drain();
+        }
+        let over = Instant::now() + grace;
+        while !self.clients.borrow().is_empty() {
+            if tokio::time::timeout_at(over, self.client_gone.notified()).await.is_err() {
+                break;
+            }
+        }
+        self.clients.borrow().len()
+    }
+}
+
+/// Keeps the coarse clock and the time limits of connections.
+async fn tick(worker: Rc<Worker>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = 0_u32;
+    loop {
+        interval.tick().await;
+        let now_us = worker.clock.now_us();
+        worker.coarse.set(now_us);
+        let state = worker.state();
+        for client in worker.clients.borrow().values() {
+            client.check_time(now_us, &state.snapshot.limits);
+        }
+        ticks = ticks.wrapping_add(1);
+        if ticks.is_multiple_of(SWEEP_TICKS) {
+            state.services.iter().flat_map(|service| &service.lanes).flatten().for_each(|lane| lane.sweep(now_us));
+        }
+    }
+}
+
+/// Delivers what has waited for the longest allowed time. Sleeps while there is nothing.
+async fn deliver_completions(worker: Rc<Worker>) {
+    loop {
+        worker.completions_due.notified().await;
+        tokio::time::sleep(COMPLETIONS_WAIT).await;
+        let state = worker.state();
+        state.services.iter().for_each(|service| worker.deliver(service));
+    }
+}
+
+/// CPU time that this thread has used.
+fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanoseconds)
+}
