@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use super::{HostPort, PluginName, RouteConfig, ServiceConfig, ServiceName};
+use super::{PluginName, RouteConfig, ServiceConfig, ServiceName};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -71,21 +71,16 @@ pub struct ControlOptions {
     pub address: SocketAddr,
     /// A bearer token for everything; needed for an address that is not loopback.
     pub operator_token_file: Option<PathBuf>,
-    /// A bearer token for what services themselves do (registry, transactions, events).
-    pub service_token_file: Option<PathBuf>,
 }
 
 /// A plugin of the user's own. The stock ones need no entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginOptions {
     pub name: PluginName,
-    /// Relative to the configuration's folder. None: only limits and grants, for one that was uploaded.
+    /// None: only limits, for a stock plugin or one that was uploaded.
     pub path: Option<PathBuf>,
     /// All 64 hex digits; a file that differs is refused.
     pub sha256: Option<[u8; 32]>,
-    pub allow_hosts: Vec<HostPort>,
-    pub allow_names: Vec<String>,
-    pub allow_files: Vec<PathBuf>,
     /// Linear memory of one instance. Default 16 MiB.
     pub memory_bytes_max: usize,
 }

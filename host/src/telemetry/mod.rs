@@ -1,112 +1,71 @@
 //! Metrics, access log, traces.
 //!
 //! Cells are counted by one worker thread each (so an addition is a relaxed load and store, no locked
-//! instruction) and summed when `/metrics` is read.
+//! instruction) and summed when `/metrics` is read. A label's cells are the same before and after a swap or a
+//! reload, so counts go on.
+//!
+//! # Metrics
+//!
+//! | name | type | labels | |
+//! | --- | --- | --- | --- |
+//! | `sluice_requests_total` | counter | `route`, `status_class` | requests answered |
+//! | `sluice_request_duration_seconds` | histogram | `route` | request head to response head, retries included |
+//! | `sluice_request_retries_total` | counter | `route` | second and later attempts |
+//! | `sluice_gateway_errors_total` | counter | `route` | errors that the gateway itself answered with |
+//! | `sluice_attempts_total` | counter | `service`, `endpoint`, `outcome` | attempts that ended |
+//! | `sluice_attempt_first_byte_seconds` | histogram | `service`, `endpoint` | request sent to response head |
+//! | `sluice_endpoint_connects_total` | counter | `service`, `endpoint` | connections opened |
+//! | `sluice_endpoint_in_flight` | gauge | `service`, `endpoint` | requests that have not ended |
+//! | `sluice_endpoint_available` | gauge | `service`, `endpoint` | 1 while it may get traffic |
+//! | `sluice_plugin_calls_total` | counter | `service`, `plugin`, `version` | calls of `pick` |
+//! | `sluice_plugin_call_duration_seconds` | histogram | `service`, `plugin`, `version` | CPU time of every 64th `pick` |
+//! | `sluice_plugin_traps_total` | counter | `service`, `plugin`, `version` | calls that trapped |
+//! | `sluice_plugin_deadline_overruns_total` | counter | `service`, `plugin`, `version` | calls stopped for their CPU time |
+//! | `sluice_plugin_memory_overruns_total` | counter | `service`, `plugin`, `version` | calls stopped for their memory |
+//! | `sluice_plugin_invalid_answers_total` | counter | `service`, `plugin`, `version` | answers that break a rule of the WIT |
+//! | `sluice_plugin_fallbacks_total` | counter | `service`, `plugin`, `version` | picks made natively instead |
+//! | `sluice_plugin_attempts_total` | counter | `service`, `plugin`, `version` | attempts that it picked |
+//! | `sluice_plugin_attempt_failures_total` | counter | `service`, `plugin`, `version` | those of them that failed |
+//! | `sluice_plugin_attempt_duration_seconds` | histogram | `service`, `plugin`, `version` | latency of those |
+//! | `sluice_plugin_live_instances` | gauge | `plugin`, `version` | instances alive now |
+//! | `sluice_plugin_memory_bytes` | gauge | `plugin`, `version` | their linear memory |
+//! | `sluice_connections` | gauge | `worker` | client connections open now |
+//! | `sluice_connections_accepted_total` | counter | `worker` | client connections accepted |
+//! | `sluice_requests_refused_total` | counter | `reason` | refused before routing |
+//! | `sluice_generation` | gauge | | grows with each change of the gateway's state |
+//! | `sluice_adoption_gap_seconds` | histogram | | worker's CPU time to adopt a new state |
+//! | `sluice_changes_total` | counter | `result` | applied, refused, rolled-back, withdrawn |
+//! | `sluice_access_log_lines_total` | counter | `result` | written, dropped |
+//! | `sluice_build_info` | gauge | `version` | always 1 |
+//! | `process_cpu_seconds_total` | counter | | user and system |
+//! | `process_resident_memory_bytes` | gauge | | in RAM |
+//! | `process_start_time_seconds` | gauge | | since 1970 |
+//! | `process_open_fds` | gauge | | file descriptors |
+//! | `process_threads` | gauge | | threads |
+//!
+//! Requests that matched no route have the route `(unrouted)`. The number of series is bounded; labels beyond
+//! the bound are counted together as `(other)`. A series that nothing has used for 15 minutes is dropped.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+mod access_log;
+mod cells;
+mod counter;
+mod exposition;
+mod histogram;
+mod page;
+mod process;
+mod registry;
+mod request_id;
+mod series;
+mod totals;
+mod trace_context;
 
-use crate::model::{Outcome, PluginName, ServiceName, VersionId};
-
-/// Counted by one thread, read by any.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-    }
-
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Durations in microseconds, in buckets.
-#[derive(Debug, Default)]
-pub struct Histogram {}
-
-impl Histogram {
-    pub fn record_us(&self, _us: u64) {
-        unimplemented!()
-    }
-}
-
-/// One endpoint as one worker sees it.
-#[derive(Debug, Default)]
-pub struct EndpointCells {
-    /// Attempts ended, by [`Outcome`] as index.
-    pub outcomes: [Counter; Outcome::COUNT],
-    /// To the response head.
-    pub first_byte: Histogram,
-    /// Connections opened.
-    pub connects: Counter,
-}
-
-/// One route as one worker sees it.
-#[derive(Debug, Default)]
-pub struct RouteCells {
-    /// Requests answered, by status class: index 0 is 1xx.
-    pub responses: [Counter; 5],
-    /// From the request head to the response head, retries included.
-    pub latency: Histogram,
-    /// Second and later attempts.
-    pub retries: Counter,
-    /// Answered by the gateway itself, not by an endpoint.
-    pub gateway_errors: Counter,
-}
-
-/// One plugin version bound to one service, on one worker.
-#[derive(Debug, Default)]
-pub struct PluginCells {
-    pub picks: Counter,
-    /// CPU time of every 64th pick, in nanoseconds.
-    pub pick_ns: Histogram,
-    pub traps: Counter,
-    pub deadline_overruns: Counter,
-    pub memory_overruns: Counter,
-    /// Answers that break a rule of the WIT.
-    pub invalid_answers: Counter,
-    /// Picks that the native fallback took instead.
-    pub fallbacks: Counter,
-    /// Of the attempts that this version picked: for the comparison of a canary with the incumbent.
-    pub attempts: Counter,
-    pub failures: Counter,
-    pub latency: Histogram,
-}
-
-/// All metrics of the process.
-#[derive(Debug, Default)]
-pub struct Metrics {}
-
-impl Metrics {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {})
-    }
-
-    /// The same cells for the same labels, so that counts go on over swaps and reloads.
-    pub fn endpoint(&self, _worker: usize, _service: &ServiceName, _endpoint: &str) -> Arc<EndpointCells> {
-        unimplemented!()
-    }
-
-    pub fn route(&self, _worker: usize, _route: &str) -> Arc<RouteCells> {
-        unimplemented!()
-    }
-
-    pub fn plugin(
-        &self,
-        _worker: usize,
-        _service: &ServiceName,
-        _plugin: &PluginName,
-        _version: VersionId,
-    ) -> Arc<PluginCells> {
-        unimplemented!()
-    }
-}
-
-/// Where access-log lines go: a bounded queue to one writing thread. A worker never waits for it; a full queue
-/// drops the line and counts it.
-#[derive(Clone, Debug)]
-pub struct AccessLogSink {}
+pub use access_log::{AccessLogCells, AccessLogSink, AccessLogWriter, AccessRecord};
+pub use cells::{EndpointCells, PluginCells, RouteCells, WorkerCells};
+pub use counter::{Counter, SharedCounter};
+pub use exposition::{EXPOSITION_CONTENT_TYPE, exposition};
+pub use histogram::{Histogram, HistogramSnapshot, LatencySummary};
+pub use process::resident_bytes;
+pub use registry::{Change, EndpointGauges, Gauges, Metrics, PluginGauges, UNROUTED};
+pub use request_id::{X_REQUEST_ID, request_id};
+pub use totals::{EndpointTotals, PluginTotals, RouteTotals};
+pub use trace_context::{TRACEPARENT, TRACESTATE, propagate};

@@ -1,0 +1,48 @@
+//! What holds where the configuration says nothing.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::Duration,
+};
+
+use crate::model::{AccessLog, Limits};
+
+pub const DATA_DIR: &str = "sluice-data";
+/// Beside the gateway's own ports and free of well-known services.
+pub const CONTROL_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9180));
+/// As Kubernetes' `terminationGracePeriodSeconds`, after which it would kill the process anyway.
+pub const GRACE_PERIOD: Duration = Duration::from_secs(30);
+/// Off, as it costs more than all the rest of a small request.
+pub const ACCESS_LOG: AccessLog = AccessLog::Off;
+
+/// Power of two choices: needs no tuning and does well with any load (reference/balancing-and-failover.md).
+pub const BALANCER: &str = "least-request";
+/// As Envoy's `route.timeout`.
+pub const TIMEOUT: Duration = Duration::from_secs(15);
+/// As nginx' `proxy_read_timeout`.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection within a data centre that takes longer lost at least one SYN (retransmitted after 1 s).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Of a plugin instance: a stock balancer takes 1 to 2 MiB at 1,000 endpoints.
+pub const PLUGIN_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // As nginx' `large_client_header_buffers` (4 × 8 KiB).
+            header_bytes_max: 32 * 1024,
+            // As Envoy's and hyper's.
+            header_count_max: 100,
+            // Slow links need a second; slowloris needs minutes.
+            header_read_timeout: Duration::from_secs(10),
+            // As nginx' `keepalive_timeout`.
+            keep_alive_timeout: Duration::from_secs(75),
+            body_read_timeout: Duration::from_secs(30),
+            body_bytes_max: 4 * 1024 * 1024 * 1024,
+            connections_max: 10_000,
+            // As nginx' `http2_max_concurrent_streams`.
+            h2_streams_max: 128,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `[plugins.NAME]`: plugins of one's own, and limits for any.
+
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+use super::{
+    defaults,
+    reader::{Key, Table, Value},
+};
+use crate::model::{PluginName, PluginOptions};
+
+/// A component built from Rust begins with 1.1 MiB; a core module's memory ends at 4 GiB.
+const MEMORY_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 32;
+
+pub(super) fn read(root: &mut Table<'_>) -> BTreeMap<PluginName, PluginOptions> {
+    let wanted = "a table of plugins: [plugins.NAME]";
+    let entries = root.read("plugins", |value| value.entries(wanted)).unwrap_or_default();
+    entries.iter().filter_map(|(key, value)| plugin(key, value)).map(|plugin| (plugin.name.clone(), plugin)).collect()
+}
+
+/// Also one with problems in it is answered where it has a name, so that references to it are no problems too.
+fn plugin(key: &Key<'_>, value: &Value<'_>) -> Option<PluginOptions> {
+    let name = key.text.parse::<PluginName>().map_err(|error| key.refuse(error)).ok();
+    let mut table = value.table("a table such as { path = \"my_policy.wasm\" }")?;
+    let path = table.get("path");
+    let sha256 = table.get("sha256");
+    let memory = table.read("memory_max", |value| usize::try_from(value.size(MEMORY_BYTES)?).ok());
+    table.not_yet(&["allow_hosts", "allow_names", "allow_files"]);
+    let brought = name.as_ref().is_some_and(|name| value.cx.known.contains(name));
+    if path.is_none() && !brought {
+        table.refuse("\"path\" is missing: no plugin of this name is built in or was uploaded");
+    }
+    if let (None, Some(sha256)) = (&path, &sha256) {
+        sha256.refuse("says nothing without \"path\"");
+    }
+    table.finish();
+    Some(PluginOptions {
+        name: name?,
+        path: path.and_then(|path| path.readable_file()),
+        sha256: sha256.and_then(|value| digest(&value)),
+        memory_bytes_max: memory.unwrap_or(defaults::PLUGIN_MEMORY_BYTES_MAX),
+    })
+}
+
+fn digest(value: &Value<'_>) -> Option<[u8; 32]> {
+    let wanted = "the file's SHA-256, 64 hex digits";
+    let text = value.text(wanted)?;
+    let mut digest = [0; 32];
+    if hex::decode_to_slice(text, &mut digest).is_err() {
+        value.refuse(format_args!("must be {wanted} (sha256sum prints them), not {text:?}"));
+        return None;
+    }
+    Some(digest)
+}

@@ -1,0 +1,111 @@
+//! `[services.NAME]`: where requests go and how.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use serde_json::json;
+
+use super::{
+    defaults, endpoint, policy,
+    reader::{Key, Table, Value},
+};
+use crate::model::{PluginName, PluginOptions, PolicyConfig, Protocol, ServiceConfig, ServiceName};
+
+/// Latencies are counted in microseconds in 32 bits, which end at 71 minutes.
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
+const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5 * 60);
+/// Of exchanges that may stream for days.
+const LONG: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The services that are right, and the names of all: a reference to a service with problems is no further problem.
+pub(super) struct Services {
+    pub names: BTreeSet<ServiceName>,
+    checked: Vec<Option<ServiceConfig>>,
+}
+
+impl Services {
+    /// None where a service is not right.
+    pub fn into_checked(self) -> Option<BTreeMap<ServiceName, ServiceConfig>> {
+        self.checked.into_iter().map(|service| service.map(|service| (service.name.clone(), service))).collect()
+    }
+}
+
+pub(super) fn read(root: &mut Table<'_>, own_plugins: &BTreeMap<PluginName, PluginOptions>) -> Services {
+    let wanted = "a table of services: [services.NAME]";
+    let entries = root.read("services", |value| value.entries(wanted)).unwrap_or_default();
+    let mut services = Services { names: BTreeSet::new(), checked: Vec::with_capacity(entries.len()) };
+    for (key, value) in &entries {
+        let name: Option<ServiceName> = name(key);
+        services.names.extend(name.clone());
+        services.checked.push(service(name, value, own_plugins));
+    }
+    services
+}
+
+fn name(key: &Key<'_>) -> Option<ServiceName> {
+    key.text.parse().map_err(|error| key.refuse(error)).ok()
+}
+
+fn service(
+    name: Option<ServiceName>,
+    value: &Value<'_>,
+    own_plugins: &BTreeMap<PluginName, PluginOptions>,
+) -> Option<ServiceConfig> {
+    let mut table = value.table("a table such as { endpoints = [\"127.0.0.1:9001\"] }")?;
+    let endpoints = table.get("endpoints");
+    if endpoints.is_none() {
+        table.refuse(
+            "\"endpoints\" is missing, such as endpoints = [\"127.0.0.1:9001\"]; this version has no discovery that \
+             could find them",
+        );
+    }
+    let balancer = match table.get("balancer") {
+        Some(value) => policy::read(&value, own_plugins.keys()),
+        None => default_balancer(&table, own_plugins),
+    };
+    let timeout = table.read("timeout", |value| value.duration(TIMEOUT));
+    let idle_timeout = table.read("idle_timeout", |value| value.duration(LONG));
+    let max_duration = table.read("max_duration", |value| value.duration(LONG));
+    let connect_timeout = table.read("connect_timeout", |value| value.duration(CONNECT_TIMEOUT));
+    let protocol = table.read("protocol", protocol);
+    table.not_yet(&["discovery", "failover", "health_check", "tls"]);
+    table.finish();
+    Some(ServiceConfig {
+        name: name?,
+        endpoints: endpoints.map(|value| endpoint::read_all(&value))?,
+        balancer: balancer?,
+        timeout: timeout.unwrap_or(defaults::TIMEOUT),
+        idle_timeout: idle_timeout.unwrap_or(defaults::IDLE_TIMEOUT),
+        max_duration,
+        connect_timeout: connect_timeout.unwrap_or(defaults::CONNECT_TIMEOUT),
+        protocol: protocol.unwrap_or(Protocol::Http1),
+    })
+}
+
+fn default_balancer(table: &Table<'_>, own_plugins: &BTreeMap<PluginName, PluginOptions>) -> Option<PolicyConfig> {
+    let plugin: PluginName = defaults::BALANCER.parse().expect("the default balancer's name is right");
+    if !own_plugins.contains_key(&plugin) && !table.cx().known.contains(&plugin) {
+        table.refuse(format_args!(
+            "\"balancer\" is missing, and its default {plugin:?} is not built into this binary (`make plugins` builds \
+             the stock plugins)",
+            plugin = plugin.as_str()
+        ));
+        return None;
+    }
+    Some(PolicyConfig { plugin, settings: json!({}) })
+}
+
+fn protocol(value: &Value<'_>) -> Option<Protocol> {
+    let wanted = "\"http/1.1\" or \"h2\"";
+    match value.text(wanted)? {
+        "http/1.1" => Some(Protocol::Http1),
+        "h2" => Some(Protocol::H2),
+        other => {
+            value.refuse(format_args!("must be {wanted}, not {other:?}"));
+            None
+        }
+    }
+}

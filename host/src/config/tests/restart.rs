@@ -1,0 +1,25 @@
+//! What cannot be reloaded.
+
+use super::{RIGHT, read, right_with};
+use crate::config::restart_differences;
+
+#[test]
+fn what_needs_a_restart_is_named_and_the_rest_is_not() {
+    let old = right_with("");
+    let same = right_with("[gateway]\ngrace_period = \"1 s\"\n[[route]]\npath = \"/\"\nservice = \"orders\"");
+    assert_eq!(restart_differences(&old, &same), [""; 0]);
+
+    let workers = old.gateway.workers.get() + 1;
+    let more = format!("[gateway]\nworkers = {workers}\ndata_dir = \"x\"\n[control]\naddress = \"127.0.0.1:1\"");
+    let new = read(&format!("{}{more}", RIGHT.replace("8080", "8081"))).unwrap();
+    assert_eq!(
+        restart_differences(&old, &new),
+        [
+            format!("gateway.workers changes from {} to {workers}, which needs a restart", workers - 1),
+            "gateway.data_dir changes from \"/etc/sluice/sluice-data\" to \"/etc/sluice/x\", which needs a restart"
+                .to_owned(),
+            "listener changes from [\"127.0.0.1:8080\"] to [\"127.0.0.1:8081\"], which needs a restart".to_owned(),
+            "control.address changes from \"127.0.0.1:9180\" to \"127.0.0.1:1\", which needs a restart".to_owned(),
+        ]
+    );
+}

@@ -1,0 +1,34 @@
+//! What the end-to-end tests are told in.
+//!
+//! A test starts a real gateway process ([`sluice!`]) between real sockets: origins that behave as they are
+//! told ([`Origin`], [`RawOrigin`]), a client that speaks HTTP ([`Client`]), one that speaks bytes
+//! ([`RawConnection`]), and load on a schedule ([`Load`]). Nothing sleeps: a test waits for a condition under
+//! a deadline ([`wait_until`]). No port is fixed: everything binds port 0 and is asked where it landed.
+
+pub mod client;
+pub mod config;
+pub mod gateway;
+pub mod load;
+pub mod origin;
+pub mod process;
+pub mod raw;
+pub mod raw_origin;
+pub mod wait;
+
+pub use client::{Answer, Client};
+pub use config::{any_route, endpoints, service};
+pub use gateway::{Sluice, SluiceBuilder};
+pub use load::{Failure, Load, Report, RunningLoad, capacity_rps};
+pub use origin::{Origin, Seen};
+pub use raw::{RawAnswer, RawConnection};
+pub use raw_origin::{RawExchange, RawOrigin};
+pub use wait::{DEADLINE, wait_for, wait_until};
+
+/// The builder of a gateway process: `sluice!().config("…").start()`. A macro, because only the test's own
+/// crate knows where cargo put the binary.
+#[macro_export]
+macro_rules! sluice {
+    () => {
+        $crate::SluiceBuilder::new(env!("CARGO_BIN_EXE_sluice"))
+    };
+}
