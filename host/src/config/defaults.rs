@@ -39,6 +39,8 @@ impl Default for Limits {
             // As nginx' `keepalive_timeout`.
             keep_alive_timeout: Duration::from_secs(75),
             body_read_timeout: Duration::from_secs(30),
+            // As nginx' `send_timeout`.
+            write_timeout: Duration::from_secs(60),
             body_bytes_max: 4 * 1024 * 1024 * 1024,
             connections_max: 10_000,
             // As nginx' `http2_max_concurrent_streams`.

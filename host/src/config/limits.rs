@@ -25,6 +25,7 @@ pub(super) fn read(value: &Value<'_>) -> Option<Limits> {
     table.set(&mut limits.header_read_timeout, "header_read_timeout", |value| value.duration(TIMEOUT));
     table.set(&mut limits.keep_alive_timeout, "keep_alive_timeout", |value| value.duration(TIMEOUT));
     table.set(&mut limits.body_read_timeout, "body_read_timeout", |value| value.duration(TIMEOUT));
+    table.set(&mut limits.write_timeout, "write_timeout", |value| value.duration(TIMEOUT));
     table.set(&mut limits.body_bytes_max, "body_bytes_max", |value| value.size(BODY_BYTES));
     table.set(&mut limits.connections_max, "connections_max", |value| whole(value, CONNECTIONS));
     table.set(&mut limits.h2_streams_max, "h2_streams_max", |value| whole(value, H2_STREAMS));

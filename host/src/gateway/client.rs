@@ -14,7 +14,6 @@ use std::{
 
 use http::HeaderValue;
 use hyper::{
-    rt::Write as _,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -226,7 +225,8 @@ impl Client {
             async move { Ok::<_, Infallible>(serve_request(client, request).await) }
         });
         // The guard keeps the time limits and counts the fields; hyper's own would be a second opinion.
-        let mut http = http1::Builder::new().header_read_timeout(None);
+        let mut http = http1::Builder::new();
+        http.header_read_timeout(None);
         if limits.header_count_max > HYPER_HEADERS_MAX {
             http.max_headers(limits.header_count_max);
         }
@@ -241,23 +241,15 @@ impl Client {
                 Order::None | Order::Draining => {}
             }
             self.remember(cx);
-            connection.poll_without_shutdown(cx).map(Some)
+            Pin::new(&mut connection).poll(cx).map(Some)
         })
         .await;
         let Some(Ok(())) = ended else { return };
+        let Some(tunnel) = self.tunnel.take() else { return };
         let parts = connection.into_parts();
-        match self.tunnel.take() {
-            Some(tunnel) => {
-                let (socket, held) = parts.io.into_parts();
-                let unread = [&parts.read_buf[..], &held].concat();
-                self.until_killed(tunnel.run(socket, unread)).await;
-            }
-            None => {
-                let mut io = parts.io;
-                let shutdown = poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx));
-                self.until_killed(shutdown).await;
-            }
-        }
+        let (socket, held) = parts.io.into_parts();
+        let unread = [&parts.read_buf[..], &held].concat();
+        self.until_killed(tunnel.run(socket, unread)).await;
     }
 
     async fn converse_http2(self: &Rc<Self>, stream: TcpStream, first: Vec<u8>, limits: &Limits) {

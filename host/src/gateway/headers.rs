@@ -6,14 +6,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request};
 
 use crate::{
     model::HeaderEdits,
-    telemetry::trace_context,
+    telemetry::{self, X_REQUEST_ID},
 };
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -118,8 +116,7 @@ pub fn add_forwarding(
     };
     headers.insert(header::VIA, hop);
     headers.insert(X_REQUEST_ID, request_id.clone());
-    let traceparent = trace_context::continued(headers.get(TRACEPARENT), rng);
-    headers.insert(TRACEPARENT, traceparent);
+    telemetry::propagate(headers, rng);
 }
 
 fn appended(before: &str, last: &HeaderValue) -> HeaderValue {

@@ -68,7 +68,8 @@ impl Read for Replayed {
 /// Only writing is progress: a client that goes on sending while it takes nothing is no reader.
 impl Write for Replayed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.progress.note_if(Pin::new(&mut self.socket).poll_write(cx, buf))
+        let written = Pin::new(&mut self.socket).poll_write(cx, buf);
+        self.progress.note_if(written)
     }
 
     fn poll_write_vectored(

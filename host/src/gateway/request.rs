@@ -27,6 +27,7 @@ use super::{
 use crate::{
     model::{HashOn, Outcome, Protocol, RouteConfig},
     plugin::PickRequest,
+    telemetry::X_REQUEST_ID,
 };
 
 /// Attempts for one request, the first included: two endpoints may be lost before a client sees it (nginx's
@@ -242,7 +243,7 @@ impl Exchange {
         let accepted = headers::upgrade_of(&head.headers);
         headers::remove_hop_by_hop(&mut head.headers);
         headers::edit(&mut head.headers, &route.response_headers);
-        head.headers.insert(headers::X_REQUEST_ID, self.request_id.clone());
+        head.headers.insert(X_REQUEST_ID, self.request_id.clone());
         head.version = Version::HTTP_11;
         let config = &service.snapshot.config;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -8,10 +8,9 @@ use super::{
     attempt::Cause,
     body::{BodyError, ResponseBody},
     guard::Refusal,
-    headers::X_REQUEST_ID,
     path::PathError,
 };
-use crate::model::ServiceName;
+use crate::{model::ServiceName, telemetry::X_REQUEST_ID};
 
 /// Why a request was not answered by an endpoint. Converted to HTTP here and nowhere else.
 #[derive(Debug, thiserror::Error)]

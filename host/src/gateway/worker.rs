@@ -25,7 +25,6 @@ use super::{
     Adoption, SavedStates, WorkerEvent,
     client::Client,
     guard::CoarseClock,
-    headers::X_REQUEST_ID,
     listener::{self, Accepted},
     snapshot::PreparedState,
     state::{self, Arm, Retired, ServiceState, WorkerState},
@@ -33,7 +32,7 @@ use super::{
 use crate::{
     model::{Clock, Completion, Endpoint, Limits, ServiceName, VersionId},
     plugin::Fault,
-    telemetry::{AccessLogSink, trace_context},
+    telemetry::{AccessLogSink, X_REQUEST_ID, request_id},
 };
 
 /// How often time limits of connections are looked at and the coarse clock moves: a limit is kept to within this.
@@ -210,7 +209,7 @@ impl Worker {
 
     /// The client's own id, where it is one, else a new one.
     pub fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
-        trace_context::request_id(headers.get(X_REQUEST_ID), &mut self.rng.borrow_mut())
+        request_id(headers.get(X_REQUEST_ID), &mut self.rng.borrow_mut())
     }
 
     pub fn next_client_id(&self) -> u64 {

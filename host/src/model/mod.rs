@@ -13,7 +13,7 @@ pub mod service;
 
 pub use clock::Clock;
 pub use config::{AccessLog, Config, ControlOptions, GatewayOptions, Limits, ListenerOptions, PluginOptions};
-pub use endpoint::{Endpoint, EndpointSpec, EndpointState, HostPort, Slot};
+pub use endpoint::{Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};
 pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
 pub use outcome::{Completion, Outcome};
 pub use route::{HashOn, HeaderEdits, RouteConfig, RouteTarget};
