@@ -17,7 +17,6 @@ const WORKERS_MAX: i64 = 1024;
 const GRACE_PERIOD_MAX: Duration = Duration::from_secs(60 * 60);
 
 pub(super) fn read(root: &mut Table<'_>) -> GatewayOptions {
-    let mut table = root.read("gateway", |value| value.table("a table: [gateway]"));
     let mut options = GatewayOptions {
         workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         data_dir: root.cx().base_dir.join(defaults::DATA_DIR),
@@ -27,10 +26,10 @@ pub(super) fn read(root: &mut Table<'_>) -> GatewayOptions {
         access_log: defaults::ACCESS_LOG,
         limits: Limits::default(),
     };
-    if let Some(table) = &mut table {
-        fill(&mut options, table);
+    if let Some(mut table) = root.read("gateway", |value| value.table("a table: [gateway]")) {
+        fill(&mut options, &mut table);
+        table.finish();
     }
-    table.map(Table::finish);
     options
 }
 

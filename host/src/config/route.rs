@@ -1,6 +1,6 @@
 //! `[[route]]`: which requests go to which services.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use http::{HeaderName, Method};
 
@@ -11,7 +11,7 @@ use super::{
     service::Services,
     suggest,
 };
-use crate::model::{HashOn, HeaderEdits, HostPort, RouteConfig, RouteTarget, ServiceName, Weight};
+use crate::model::{HashOn, HostPort, RouteConfig, RouteTarget, ServiceName, Weight};
 
 /// The routes in the order of the file.
 pub(super) fn read(root: &mut Table<'_>, services: &Services) -> Vec<RouteConfig> {
@@ -51,35 +51,42 @@ fn route(table: &mut Table<'_>, services: &Services) -> Option<RouteConfig> {
         methods: methods.map_or(Some(Vec::new()), |methods| methods)?,
         targets: targets?,
         strip_prefix,
-        request_headers: request_headers.unwrap_or_else(HeaderEdits::default),
-        response_headers: response_headers.unwrap_or_else(HeaderEdits::default),
+        request_headers: request_headers.unwrap_or_default(),
+        response_headers: response_headers.unwrap_or_default(),
         hash_on,
         expose: expose.unwrap_or_default(),
         decode_slash,
     })
 }
 
-/// What the routes so far match: by host and path, each method and the route that has it; no method is all.
+/// What the routes so far match, and which of them does.
 #[derive(Default)]
-struct Claims(BTreeMap<(Option<String>, String), Vec<(Option<Method>, String)>>);
+struct Claims(HashMap<Claim, String>);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Claim {
+    host: Option<String>,
+    path: String,
+    /// None: every method.
+    method: Option<Method>,
+}
 
 impl Claims {
     /// Refuses a route that matches exactly what an earlier one matches. A route for some methods beside one for
-    /// all is none: the narrower wins.
+    /// all does not: the narrower wins.
     fn claim(&mut self, route: &RouteConfig, key: &str, table: &Table<'_>) {
         // "/orders/" and "/orders" match the same paths.
         let path = route.path.trim_end_matches('/').to_owned();
-        let claimed = self.0.entry((route.host.clone(), path)).or_default();
-        let methods: Vec<Option<Method>> = match route.methods.as_slice() {
-            [] => vec![None],
-            methods => methods.iter().cloned().map(Some).collect(),
-        };
-        let taken = methods.iter().find_map(|method| claimed.iter().find(|(earlier, _)| earlier == method));
-        if let Some((method, first)) = taken {
-            let method = method.as_ref().map(|method| format!(" for {method}")).unwrap_or_default();
+        let every = Claim { host: route.host.clone(), path, method: None };
+        let some = route.methods.iter().map(|method| Claim { method: Some(method.clone()), ..every.clone() });
+        let claims: Vec<Claim> = if route.methods.is_empty() { vec![every] } else { some.collect() };
+        if let Some((claim, first)) = claims.iter().find_map(|claim| Some((claim, self.0.get(claim)?))) {
+            let method = claim.method.as_ref().map(|method| format!(" for {method}")).unwrap_or_default();
             table.refuse(format_args!("matches the same host and path as {first}{method}: one of them is too many"));
         }
-        claimed.extend(methods.into_iter().map(|method| (method, key.to_owned())));
+        for claim in claims {
+            self.0.entry(claim).or_insert_with(|| key.to_owned());
+        }
     }
 }
 
@@ -170,12 +177,12 @@ fn weighted(value: &Value<'_>, services: &Services) -> Option<Vec<RouteTarget>> 
 
 fn service_name(value: &Value<'_>, services: &Services) -> Option<ServiceName> {
     let name = value.text("a service's name")?;
-    let found = services.names.iter().find(|service| service.as_str() == name);
+    let found = name.parse().ok().filter(|name| services.names.contains(name));
     if found.is_none() {
         let hint = suggest::hint(name, services.names.iter().map(ServiceName::as_str));
         value.refuse(format_args!("no service named {name:?}{hint}"));
     }
-    found.cloned()
+    found
 }
 
 /// `"client-address"`, `"path"`, or a table with one of `header`, `cookie` and `query`.

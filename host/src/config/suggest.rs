@@ -33,7 +33,9 @@ pub(super) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>
         5..=11 => 2,
         _ => 3,
     };
+    // A name that differs more in length needs no closer look; with thousands of names that is nearly all of them.
     candidates
+        .filter(|candidate| candidate.len().abs_diff(given.len()) <= slips_max)
         .map(|candidate| (strsim::damerau_levenshtein(&given, &plain(candidate)), candidate))
         .filter(|&(slips, _)| slips <= slips_max)
         .min_by_key(|&(slips, _)| slips)
