@@ -54,10 +54,9 @@ mod histogram;
 mod page;
 mod process;
 mod registry;
-mod request_id;
 mod series;
 mod totals;
-mod trace_context;
+pub mod trace_context;
 
 pub use access_log::{AccessLogCells, AccessLogSink, AccessLogWriter, AccessRecord};
 pub use cells::{EndpointCells, PluginCells, RouteCells, WorkerCells};
@@ -66,6 +65,4 @@ pub use exposition::{EXPOSITION_CONTENT_TYPE, exposition};
 pub use histogram::{Histogram, HistogramSnapshot, LatencySummary};
 pub use process::resident_bytes;
 pub use registry::{Change, EndpointGauges, Gauges, Metrics, PluginGauges, UNROUTED};
-pub use request_id::{X_REQUEST_ID, request_id};
 pub use totals::{EndpointTotals, PluginTotals, RouteTotals};
-pub use trace_context::{TRACEPARENT, TRACESTATE, propagate};

@@ -1,6 +1,7 @@
-//! W3C Trace Context: which trace a request belongs to, told to the endpoint.
+//! Names by which a request is found again beyond the gateway: the trace that it belongs to (W3C Trace Context)
+//! and `x-request-id`.
 //!
-//! The gateway takes part as a hop of its own: it goes on with the caller's trace, or begins one, and is the
+//! The gateway takes part in a trace as a hop of its own: it goes on with the caller's, or begins one, and is the
 //! parent of what the endpoint does. `tracestate` belongs to the trace of the `traceparent` beside it, so it is
 //! passed on unchanged with that and dropped without (https://www.w3.org/TR/trace-context-1/, sections 3 and 4).
 
@@ -8,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::Entry};
 
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// `00-` trace id `-` parent id `-` flags.
 const TRACEPARENT_LEN: usize = 2 + 1 + 32 + 1 + 16 + 1 + 2;
@@ -17,6 +19,9 @@ const FLAGS: std::ops::Range<usize> = 53..55;
 
 /// The only flag of version 00.
 const SAMPLED: u8 = 1;
+
+/// Longest id that is taken over from a client: room for two UUIDs and a prefix, too short to fill a log.
+const REQUEST_ID_LEN_MAX: usize = 128;
 
 /// Makes the headers of an outgoing request continue the trace that they carry, with this gateway as the parent;
 /// where they carry none that is right, they begin one and lose their `tracestate`.
@@ -38,6 +43,14 @@ pub fn propagate(headers: &mut HeaderMap, rng: &mut fastrand::Rng) {
     };
     if !continued {
         headers.remove(TRACESTATE);
+    }
+}
+
+/// The client's own id where it has one that is fit for logs, else a new one.
+pub fn request_id(incoming: Option<&HeaderValue>, rng: &mut fastrand::Rng) -> HeaderValue {
+    match incoming {
+        Some(id) if is_fit(id.as_bytes()) => id.clone(),
+        _ => generate(rng),
     }
 }
 
@@ -96,9 +109,23 @@ fn traceparent(trace_id: [u8; 32], sampled: bool, rng: &mut fastrand::Rng) -> He
     HeaderValue::from_bytes(&value).expect("hex digits and dashes are a header value")
 }
 
+/// 128 random bits in hex. Not secret: it names a request and grants nothing.
+fn generate(rng: &mut fastrand::Rng) -> HeaderValue {
+    let mut digits = [0; 32];
+    write_hex(&mut digits, &rng.u128(..).to_be_bytes());
+    HeaderValue::from_bytes(&digits).expect("hex digits are a header value")
+}
+
+/// The characters of UUIDs, ULIDs, base64 in both alphabets, and paths of ids; none that a log or a shell reads
+/// as more than a character.
+fn is_fit(id: &[u8]) -> bool {
+    let fit = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/+=~@".contains(b);
+    !id.is_empty() && id.len() <= REQUEST_ID_LEN_MAX && id.iter().all(fit)
+}
+
 /// Lower case. `digits` is twice as long as `bytes`. Without a table or a branch, so that it is vectorised: it
 /// runs three times a request.
-pub(super) fn write_hex(digits: &mut [u8], bytes: &[u8]) {
+fn write_hex(digits: &mut [u8], bytes: &[u8]) {
     let digit = |nibble: u8| nibble + b'0' + u8::from(nibble > 9) * (b'a' - b'9' - 1);
     for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
         pair[0] = digit(byte >> 4);
@@ -179,5 +206,29 @@ mod tests {
             assert!(next.ends_with("-01"));
             assert!(!headers.contains_key(TRACESTATE), "{given:?}");
         }
+    }
+
+    #[test]
+    fn a_fit_id_is_kept_and_another_replaced() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut answer = |given: &[u8]| {
+            let given = HeaderValue::from_bytes(given).expect("a header value");
+            let answer = request_id(Some(&given), &mut rng);
+            (answer == given, answer)
+        };
+        assert!(answer(b"7b3f9c1e-2a54-4f0e-9a55-0d8f5b8f1c11").0);
+        assert!(answer(&[b'a'; REQUEST_ID_LEN_MAX]).0);
+        for wrong in [&b""[..], &[b'a'; REQUEST_ID_LEN_MAX + 1], b"a b", b"a\"b", b"\xc3\xa9", b"${jndi}"] {
+            let (kept, id) = answer(wrong);
+            assert!(!kept, "{wrong:?}");
+            assert_eq!(id.len(), 32);
+            assert!(is_fit(id.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn new_ids_differ() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        assert_ne!(request_id(None, &mut rng), request_id(None, &mut rng));
     }
 }

@@ -3,63 +3,33 @@
 //! A worker hands its record to a bounded queue and never waits: a full queue (a disk that stalls, a pipe that
 //! nobody reads) drops the line and counts it. Encoding and writing happen on the writer's thread.
 
+mod record;
+
+pub use record::AccessRecord;
+
 use std::{
-    borrow::Cow,
-    io::{self, BufWriter, Write},
-    net::IpAddr,
+    io::{self, Write},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use http::{HeaderValue, Method, uri::PathAndQuery};
-use serde::Serialize;
+use record::Line;
 
 use super::counter::SharedCounter;
-use crate::model::{AccessLog, ServiceName, VersionId};
+use crate::model::AccessLog;
 
 /// Records waiting for the writer, about 300 bytes each: a burst of a tenth of a second at 80,000 requests/s.
 const QUEUE_LEN_MAX: usize = 8_192;
 
+/// Lines are written together once they are so many bytes, or when no more are waiting.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// How long [`AccessLogWriter::finish`] waits for an output that does not take the last lines.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// One request, as it ended.
-#[derive(Clone, Debug)]
-pub struct AccessRecord {
-    /// When the request's head had arrived.
-    pub at: SystemTime,
-    pub request_id: HeaderValue,
-    /// After `trusted_proxies`.
-    pub client: IpAddr,
-    pub method: Method,
-    pub host: String,
-    /// Logged without its query, in which secrets may stand.
-    pub path: PathAndQuery,
-    pub protocol: http::Version,
-    /// None where no route matched.
-    pub route: Option<Arc<str>>,
-    pub service: Option<ServiceName>,
-    /// Of the last attempt.
-    pub endpoint: Option<Arc<str>>,
-    /// The plugin version that picked it; none where the native fallback did.
-    pub picked_by: Option<VersionId>,
-    pub attempts: u32,
-    pub status: u16,
-    /// Of the bodies.
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    /// From the request's head to the end of the exchange.
-    pub duration_us: u64,
-    /// From the request's head to the response's; none where the client went away before.
-    pub first_byte_us: Option<u64>,
-    /// The stage that failed, where one did.
-    pub error: Option<&'static str>,
-    pub user_agent: Option<HeaderValue>,
-}
 
 /// Where access-log lines go. A worker has its own clone.
 #[derive(Clone, Debug)]
@@ -89,7 +59,7 @@ impl AccessLogSink {
     ) -> io::Result<(Self, AccessLogWriter)> {
         let (queue, records) = sync_channel(QUEUE_LEN_MAX);
         let (report, done) = sync_channel(1);
-        let writer = Writer { output: BufWriter::new(output), cells: Arc::clone(cells), failing: false };
+        let writer = Writer::new(output, Arc::clone(cells));
         let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             writer.run(&records);
             // Nobody waits for it if `finish` has given up.
@@ -151,13 +121,20 @@ enum Message {
 }
 
 struct Writer<W: Write> {
-    output: BufWriter<W>,
+    output: W,
     cells: Arc<AccessLogCells>,
+    /// Lines not yet handed to `output`, and how many.
+    buffer: Vec<u8>,
+    buffered: u64,
     /// So that a broken output is reported once, not for each line.
     failing: bool,
 }
 
 impl<W: Write> Writer<W> {
+    fn new(output: W, cells: Arc<AccessLogCells>) -> Self {
+        Self { output, cells, buffer: Vec::new(), buffered: 0, failing: false }
+    }
+
     /// Until it is told to finish, or no sink is left.
     fn run(mut self, records: &Receiver<Message>) {
         loop {
@@ -170,102 +147,40 @@ impl<W: Write> Writer<W> {
                 }
             };
             match next {
-                Some(Message::Record(record)) => self.write(&record),
+                Some(Message::Record(record)) => self.append(&record),
                 Some(Message::Finish) | None => break,
             }
         }
         self.flush();
     }
 
-    fn write(&mut self, record: &AccessRecord) {
-        let written = serde_json::to_writer(&mut self.output, &Line::of(record))
-            .map_err(io::Error::from)
-            .and_then(|()| self.output.write_all(b"\n"));
-        match written {
-            Ok(()) => self.cells.written.add(1),
-            Err(error) => {
-                self.cells.dropped.add(1);
-                self.report(&error);
-            }
+    fn append(&mut self, record: &AccessRecord) {
+        serde_json::to_writer(&mut self.buffer, &Line::of(record)).expect("text and numbers are JSON");
+        self.buffer.push(b'\n');
+        self.buffered += 1;
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush();
         }
     }
 
     fn flush(&mut self) {
-        match self.output.flush() {
-            Ok(()) => self.failing = false,
-            Err(error) => self.report(&error),
+        if self.buffered == 0 {
+            return;
         }
-    }
-
-    fn report(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.failing, true) {
-            tracing::error!(%error, "the access log cannot be written");
+        match self.output.write_all(&self.buffer).and_then(|()| self.output.flush()) {
+            Ok(()) => {
+                self.cells.written.add(self.buffered);
+                self.failing = false;
+            }
+            Err(error) => {
+                self.cells.dropped.add(self.buffered);
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "the access log cannot be written");
+                }
+            }
         }
-    }
-}
-
-/// A record as it is written. Absent values are left out.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    request_id: Cow<'a, str>,
-    client: IpAddr,
-    method: &'a str,
-    host: &'a str,
-    path: &'a str,
-    protocol: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    endpoint: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    picked_by: Option<VersionId>,
-    attempts: u32,
-    status: u16,
-    bytes_in: u64,
-    bytes_out: u64,
-    duration_us: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_byte_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<Cow<'a, str>>,
-}
-
-impl<'a> Line<'a> {
-    fn of(record: &'a AccessRecord) -> Self {
-        Self {
-            time: humantime::format_rfc3339_micros(record.at).to_string(),
-            request_id: String::from_utf8_lossy(record.request_id.as_bytes()),
-            client: record.client,
-            method: record.method.as_str(),
-            host: &record.host,
-            path: record.path.path(),
-            protocol: protocol_name(record.protocol),
-            route: record.route.as_deref(),
-            service: record.service.as_ref().map(ServiceName::as_str),
-            endpoint: record.endpoint.as_deref(),
-            picked_by: record.picked_by,
-            attempts: record.attempts,
-            status: record.status,
-            bytes_in: record.bytes_in,
-            bytes_out: record.bytes_out,
-            duration_us: record.duration_us,
-            first_byte_us: record.first_byte_us,
-            error: record.error,
-            user_agent: record.user_agent.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())),
-        }
-    }
-}
-
-fn protocol_name(version: http::Version) -> &'static str {
-    match version {
-        http::Version::HTTP_10 => "HTTP/1.0",
-        http::Version::HTTP_2 => "HTTP/2",
-        _ => "HTTP/1.1",
+        self.buffer.clear();
+        self.buffered = 0;
     }
 }
 
@@ -277,9 +192,16 @@ fn unit_interval(random: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, mpsc};
+    use std::{
+        net::IpAddr,
+        sync::{Mutex, mpsc},
+        time::SystemTime,
+    };
+
+    use http::{HeaderValue, Method, uri::PathAndQuery};
 
     use super::*;
+    use crate::model::VersionId;
 
     #[derive(Clone, Default)]
     struct Output(Arc<Mutex<Vec<u8>>>);
@@ -366,6 +288,31 @@ mod tests {
         drop(sink);
         assert!(writer.finish());
         assert_eq!(cells.written.get() + cells.dropped.get(), sent);
+    }
+
+    /// Fails, and then works.
+    struct Failing(u32, Output);
+
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.saturating_sub(1);
+            if self.0 > 0 { Err(io::ErrorKind::StorageFull.into()) } else { self.1.write(bytes) }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_output_that_fails_is_counted_and_tried_again() {
+        let (output, cells) = (Output::default(), Arc::<AccessLogCells>::default());
+        let mut writer = Writer::new(Failing(3, output.clone()), Arc::clone(&cells));
+        for _ in 0..4 {
+            writer.append(&record(200));
+            writer.flush();
+        }
+        assert_eq!((cells.written.get(), cells.dropped.get()), (2, 2));
+        assert_eq!(output.0.lock().expect("no test panics here").iter().filter(|b| **b == b'\n').count(), 2);
     }
 
     #[test]
