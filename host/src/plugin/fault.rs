@@ -1,0 +1,64 @@
+//! From wasmtime's errors to a [`Fault`]: what kind it is, and one sentence that says where.
+
+use std::fmt::Write;
+
+use wasmtime::{Trap, WasmBacktrace};
+
+use super::{Fault, FaultKind, instance::State, limits, log::printable};
+
+/// Guest functions named in a message, the innermost first.
+const FRAMES_MAX: usize = 6;
+
+/// Longest message, in bytes: a guest's mangled names can be long.
+const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// Reads the error of `call` in the light of what the limits saw during it.
+#[cold]
+pub(super) fn classify(call: &'static str, error: &wasmtime::Error, state: &State) -> Fault {
+    let (kind, mut message) = if state.deadline.overrun() {
+        let budget = state.deadline.budget();
+        (FaultKind::Deadline, format!("took more than {} of CPU time", humantime::format_duration(budget)))
+    } else if state.memory.refused() {
+        let mib = state.memory.bytes_max() as f64 / f64::from(1 << 20);
+        (FaultKind::Memory, format!("wanted more than its {mib} MiB of memory"))
+    } else {
+        (FaultKind::Trap, cause(error))
+    };
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        add_frames(&mut message, backtrace);
+    }
+    Fault { kind, call, message: printable(&message, MESSAGE_BYTES_MAX) }
+}
+
+fn cause(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::UnreachableCodeReached) => "trapped: it panicked or aborted (unreachable code)".to_owned(),
+        Some(trap) => {
+            let trap = trap.to_string();
+            format!("trapped: {}", trap.strip_prefix("wasm trap: ").unwrap_or(&trap))
+        }
+        None => {
+            let cause = error.root_cause().to_string();
+            // The error has no public type. Where its words change, the guest's author reads those.
+            if cause.contains("fuel allocated for hostcalls") {
+                format!("gave the host more than {} MiB at once", limits::GUEST_BYTES_MAX >> 20)
+            } else {
+                cause
+            }
+        }
+    }
+}
+
+fn add_frames(message: &mut String, backtrace: &WasmBacktrace) {
+    for (index, frame) in backtrace.frames().iter().take(FRAMES_MAX).enumerate() {
+        message.push_str(if index == 0 { ", in " } else { " < " });
+        // Writing to a string does not fail.
+        let _ = match frame.func_name() {
+            Some(name) => write!(message, "{:#}", rustc_demangle::demangle(name)),
+            None => write!(message, "function {}", frame.func_index()),
+        };
+    }
+    if backtrace.frames().len() > FRAMES_MAX {
+        message.push_str(" < …");
+    }
+}

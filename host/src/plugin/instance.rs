@@ -1,0 +1,49 @@
+//! What stands behind every instance, whatever its kind: the store, its limits, and calls that end in a [`Fault`]
+//! where they do not come back.
+
+use std::{sync::Arc, time::Duration};
+
+use wasmtime::{Engine, Store};
+
+use super::{Fault, PolicyContext, balancer::Imports, fault, limits, log::LogLines, version::Identity, wasi::Wasi};
+
+/// What the host keeps for one instance; its imports answer from this.
+pub(super) struct State {
+    pub deadline: limits::Deadline,
+    pub memory: limits::MemoryLimit,
+    pub log: LogLines,
+    pub wasi: Wasi,
+    pub imports: Imports,
+}
+
+/// A store for one instance of `identity`, with all limits in force.
+pub(super) fn store(engine: &Engine, identity: &Arc<Identity>, context: &PolicyContext) -> Store<State> {
+    let usage = Arc::clone(&identity.usage);
+    let state = State {
+        deadline: limits::Deadline::new(),
+        memory: limits::MemoryLimit::new(context.memory_bytes_max, usage),
+        log: LogLines::new(Arc::clone(identity), &context.name, context.clock),
+        wasi: Wasi::new(context.clock, context.seed),
+        imports: Imports::default(),
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.memory);
+    store.epoch_deadline_callback(|mut store| Ok(store.data_mut().deadline.look(limits::thread_cpu())));
+    store.set_hostcall_fuel(limits::GUEST_BYTES_MAX);
+    store
+}
+
+/// One call into the guest: with its CPU budget, and with its end turned into a fault if it is a bad one.
+#[inline]
+pub(super) fn call<R>(
+    store: &mut Store<State>,
+    name: &'static str,
+    budget: Duration,
+    guest: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R>,
+) -> Result<R, Fault> {
+    store.set_epoch_deadline(1);
+    let state = store.data_mut();
+    state.deadline.begin(budget);
+    state.memory.forget_refusal();
+    guest(store).map_err(|error| fault::classify(name, &error, store.data()))
+}

@@ -1,0 +1,240 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::guest::{Guest, completion, context, member, pick, pick_for, runtime};
+use crate::plugin::{
+    Fault, FaultKind, Incoming, InstanceError, PolicyContext,
+    limits::{TICK, budget, thread_cpu},
+};
+
+const SPIN: &str = "(loop $for_ever (br $for_ever)) unreachable";
+
+fn kind<T: std::fmt::Debug>(answer: Result<T, Fault>) -> (FaultKind, &'static str, String) {
+    let fault = answer.expect_err("the call does not come back");
+    (fault.kind, fault.call, fault.message)
+}
+
+#[test]
+fn a_trap_in_any_export_is_a_fault_of_that_call() {
+    let trap = "unreachable";
+    let guest = Guest { save: trap, restore: trap, update: trap, pick: trap, complete: trap, ..Guest::default() };
+    let version = guest.version(&runtime());
+    let instance = || version.balancer(&context()).unwrap();
+    let all = [
+        kind(instance().save()),
+        kind(instance().restore(b"x")),
+        kind(instance().update(&[member(0)], 1)),
+        kind(pick(&mut instance())),
+        kind(instance().complete(&[completion(0)], 1)),
+    ];
+    for ((kind, call, message), wanted) in all.iter().zip(["save", "restore", "update", "pick", "complete"]) {
+        assert_eq!((*kind, *call), (FaultKind::Trap, wanted));
+        assert!(message.contains("unreachable") && message.ends_with(&format!("in {wanted}")), "{message}");
+    }
+    assert_eq!(version.live_instances(), 0);
+    match (Guest { configure: trap, ..Guest::default() }).version(&runtime()).balancer(&context()) {
+        Err(InstanceError::Fault(fault)) => assert_eq!(fault.call, "configure"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_trap_says_in_which_functions_it_happened() {
+    let guest = Guest {
+        items: r#"(func $_ZN4ring5Table6lookup17h0123456789abcdefE (call $deepest))
+            (func $deepest (drop (i32.div_u (i32.const 1) (i32.const 0))))"#,
+        pick: "(call $_ZN4ring5Table6lookup17h0123456789abcdefE) (i32.const 0)",
+        ..Guest::default()
+    };
+    let (_, _, message) = kind(pick(&mut guest.instance()));
+    assert_eq!(message, "trapped: integer divide by zero, in deepest < ring::Table::lookup < pick");
+}
+
+#[test]
+fn endless_recursion_is_a_trap() {
+    let guest = Guest {
+        items: "(func $again (param i64) (result i64)
+            (i64.add (i64.const 1) (call $again (i64.add (local.get 0) (i64.const 1)))))",
+        pick: "(drop (call $again (i64.const 0))) (i32.const 0)",
+        ..Guest::default()
+    };
+    let (kind, _, message) = kind(pick(&mut guest.instance()));
+    assert_eq!(kind, FaultKind::Trap);
+    assert!(message.contains("call stack exhausted") && message.ends_with("< …"), "{message}");
+}
+
+#[test]
+fn a_spinning_call_is_stopped_within_its_budget_and_two_ticks() {
+    let guest = Guest { save: SPIN, pick: SPIN, complete: SPIN, update: SPIN, ..Guest::default() };
+    let version = guest.version(&runtime());
+    // What a machine's timers add to a tick.
+    let slack = Duration::from_millis(3);
+    let check = |name, budget: Duration, answer: Result<(), Fault>, took: Duration| {
+        let (kind, call, message) = kind(answer);
+        assert_eq!((kind, call), (FaultKind::Deadline, name));
+        assert!(message.contains("CPU time, in"), "{message}");
+        assert!(took >= budget, "{name} was stopped after {took:?}");
+        assert!(took <= budget + 2 * TICK + slack, "{name} was stopped after {took:?}");
+    };
+    let instance = || version.balancer(&context()).unwrap();
+    let timed = |call: &mut dyn FnMut() -> Result<(), Fault>| {
+        let begin = thread_cpu();
+        let answer = call();
+        (answer, thread_cpu() - begin)
+    };
+    let (mut a, mut b, mut c, mut d) = (instance(), instance(), instance(), instance());
+    let (answer, took) = timed(&mut || pick(&mut a).map(drop));
+    check("pick", budget::PICK, answer, took);
+    let (answer, took) = timed(&mut || b.complete(&[completion(0)], 1));
+    check("complete", budget::COMPLETE, answer, took);
+    let (answer, took) = timed(&mut || c.save().map(drop));
+    check("save", budget::SAVE, answer, took);
+    let (answer, took) = timed(&mut || d.update(&[member(0)], 1));
+    check("update", budget::PREPARE, answer, took);
+}
+
+/// A loop of `hash` rounds, then slot 1.
+const ROUNDS: &str = "(loop $again
+    (local.set $hash (i64.sub (local.get $hash) (i64.const 1)))
+    (br_if $again (i64.gt_s (local.get $hash) (i64.const 0)))) (call $answer (i32.const 1))";
+
+#[test]
+fn a_starved_worker_is_no_overrun() {
+    let mut instance = Guest { pick: ROUNDS, ..Guest::default() }.instance();
+    let incoming = Incoming::default();
+    let begin = Instant::now();
+    // Rounds that take about a quarter of the budget when nothing is in the way.
+    let mut rounds = 1000;
+    while {
+        let begin = thread_cpu();
+        pick_for(&mut instance, rounds, &incoming).unwrap();
+        thread_cpu() - begin < budget::PICK / 4
+    } {
+        rounds += rounds / 4;
+    }
+    // Far more threads than cores: each round of the scheduler takes this one away for many ticks.
+    let stop = Arc::new(AtomicBool::new(false));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let busy = |stop: Arc<AtomicBool>| {
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                std::hint::spin_loop()
+            }
+        })
+    };
+    let others: Vec<_> = (0..cores * 8).map(|_| busy(Arc::clone(&stop))).collect();
+    let mut longest = Duration::ZERO;
+    let give_up = Instant::now() + Duration::from_secs(20);
+    let answers: Vec<_> = std::iter::from_fn(|| {
+        let begin = Instant::now();
+        let answer = pick_for(&mut instance, rounds, &incoming);
+        longest = longest.max(begin.elapsed());
+        // Until one pick took many times its budget by the clock on the wall.
+        (longest < budget::PICK * 5 && Instant::now() < give_up).then_some(answer)
+    })
+    .collect();
+    stop.store(true, Ordering::Relaxed);
+    others.into_iter().for_each(|thread| thread.join().unwrap());
+    assert!(longest >= budget::PICK * 5, "nothing starved the pick: {longest:?} at most, {:?}", begin.elapsed());
+    for answer in answers {
+        assert_eq!(answer.unwrap(), Some(1));
+    }
+}
+
+/// Grows the memory page by page until that fails.
+const HOG: &str = "(func $hog (loop $again (br_if $again (i32.ne (i32.const -1) (memory.grow (i32.const 1))))))";
+
+#[test]
+fn more_memory_than_allowed_is_a_fault_of_its_own() {
+    let guest = Guest { pick: "(call $hog) unreachable", items: HOG, ..Guest::default() };
+    let version = guest.version(&runtime());
+    let context = PolicyContext { memory_bytes_max: 1 << 20, ..context() };
+    let mut instance = version.balancer(&context).unwrap();
+    let (kind, call, message) = kind(pick(&mut instance));
+    assert_eq!((kind, call), (FaultKind::Memory, "pick"));
+    assert_eq!(message, "wanted more than its 1 MiB of memory, in pick");
+    assert_eq!(instance.memory_bytes(), 1 << 20);
+    drop(instance);
+    assert_eq!(version.memory_bytes(), 0);
+}
+
+#[test]
+fn a_guest_that_lives_with_a_refused_growth_goes_on() {
+    let guest = Guest { pick: "(call $hog) (call $answer (i32.const 3))", items: HOG, ..Guest::default() };
+    let mut instance = guest.instance();
+    assert_eq!(pick(&mut instance).unwrap(), Some(3));
+    assert_eq!(pick(&mut instance).unwrap(), Some(3));
+    assert_eq!(instance.memory_bytes(), 16 << 20);
+}
+
+#[test]
+fn a_component_that_begins_with_too_much_memory_is_refused_by_its_limit() {
+    let version = Guest::default().version(&runtime());
+    match version.balancer(&PolicyContext { memory_bytes_max: 1000, ..context() }) {
+        Err(InstanceError::Fault(fault)) => assert_eq!((fault.kind, fault.call), (FaultKind::Memory, "instantiate")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(version.live_instances(), 0);
+}
+
+#[test]
+fn a_table_that_grows_without_end_is_a_fault_of_memory() {
+    let guest = Guest {
+        items: "(table $t 1 funcref)",
+        pick: "(loop $again (br_if $again (i32.ne (i32.const -1) (table.grow $t (ref.null func) (i32.const 1000)))))
+            unreachable",
+        ..Guest::default()
+    };
+    assert_eq!(kind(pick(&mut guest.instance())).0, FaultKind::Memory);
+}
+
+#[test]
+fn a_state_of_more_than_a_mebibyte_is_a_fault() {
+    let saves = |save| Guest { save, ..Guest::default() };
+    let most = saves(
+        "(drop (memory.grow (i32.const 64))) (i32.store (i32.const 16) (i32.const 0))
+         (i32.store (i32.const 20) (i32.const 0x100000)) (i32.const 16)",
+    );
+    assert_eq!(most.instance().save().unwrap().len(), 1 << 20);
+    let more = saves(
+        "(drop (memory.grow (i32.const 64))) (i32.store (i32.const 16) (i32.const 0))
+         (i32.store (i32.const 20) (i32.const 0x100001)) (i32.const 16)",
+    );
+    let (kind, call, message) = kind(more.instance().save());
+    assert_eq!((kind, call, message.as_str()), (FaultKind::Trap, "save", "gave the host more than 1 MiB at once"));
+}
+
+#[test]
+fn answers_that_point_outside_of_memory_are_faults() {
+    for pick in ["(i32.const 0x7ffffff0)", "(i32.const 17)", "(i32.const -4)"] {
+        assert_eq!(kind(super::guest::pick(&mut Guest { pick, ..Guest::default() }.instance())).0, FaultKind::Trap);
+    }
+    let save =
+        "(i32.store (i32.const 16) (i32.const 0x7ffffff0)) (i32.store (i32.const 20) (i32.const 100)) (i32.const 16)";
+    assert_eq!(kind(Guest { save, ..Guest::default() }.instance().save()).0, FaultKind::Trap);
+    // An option that is neither none nor some.
+    let pick = "(i32.store (i32.const 16) (i32.const 2)) (i32.const 16)";
+    assert_eq!(kind(super::guest::pick(&mut Guest { pick, ..Guest::default() }.instance())).0, FaultKind::Trap);
+}
+
+#[test]
+fn an_instance_answers_nothing_more_after_a_fault() {
+    let mut instance = Guest { pick: "unreachable", ..Guest::default() }.instance();
+    assert!(pick(&mut instance).is_err());
+    assert!(instance.save().is_err());
+}
+
+#[test]
+fn deadlines_hold_when_the_runtime_is_gone() {
+    let runtime = runtime();
+    let version = Guest { pick: SPIN, ..Guest::default() }.version(&runtime);
+    let mut instance = version.balancer(&context()).unwrap();
+    drop((runtime, version));
+    assert_eq!(kind(pick(&mut instance)).0, FaultKind::Deadline);
+}

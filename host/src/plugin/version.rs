@@ -1,0 +1,127 @@
+//! A compiled component, and the count of what lives of it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    BalancerInstance, InstanceError, PolicyContext, bindings::balancer::BalancerPluginPre, engine::Ticker,
+    instance::State,
+};
+use crate::model::{PluginKind, PluginName, VersionId};
+
+/// A compiled, linked component; its instances are made from it in microseconds.
+pub struct Version {
+    pub(super) identity: Arc<Identity>,
+    pub(super) linked: Linked,
+}
+
+impl Version {
+    pub fn plugin(&self) -> &PluginName {
+        &self.identity.plugin
+    }
+
+    pub fn id(&self) -> VersionId {
+        self.identity.id
+    }
+
+    pub fn kind(&self) -> PluginKind {
+        match self.linked {
+            Linked::Balancer { .. } => PluginKind::Balancer,
+        }
+    }
+
+    /// Instances alive now.
+    pub fn live_instances(&self) -> usize {
+        self.identity.usage.instances()
+    }
+
+    /// Linear memory of all instances alive now, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.identity.usage.memory_bytes()
+    }
+
+    /// Lines that its instances wanted to log beyond their rate, since it was loaded.
+    pub fn log_lines_dropped(&self) -> u64 {
+        self.identity.usage.log_lines_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Instantiates and configures.
+    pub fn balancer(&self, context: &PolicyContext) -> Result<BalancerInstance, InstanceError> {
+        match &self.linked {
+            Linked::Balancer { pre, asks } => BalancerInstance::new(pre, *asks, &self.identity, context),
+        }
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Version")
+            .field("plugin", self.plugin())
+            .field("id", &self.id())
+            .field("kind", &self.kind())
+            .field("live_instances", &self.live_instances())
+            .finish()
+    }
+}
+
+/// A component with its imports resolved and its exports found.
+pub(super) enum Linked {
+    Balancer { pre: BalancerPluginPre<State>, asks: Asks },
+}
+
+/// What of the `incoming` interface a component imports at all: nothing else is copied for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asks {
+    pub tried: bool,
+    pub header: bool,
+    pub path: bool,
+}
+
+/// What an instance knows of the version that it is of.
+pub(super) struct Identity {
+    pub plugin: PluginName,
+    pub id: VersionId,
+    pub usage: Arc<Usage>,
+    /// Instances may outlive the runtime, and must not outlive their deadlines.
+    pub _ticker: Arc<Ticker>,
+}
+
+/// What the instances of a version use together.
+#[derive(Debug, Default)]
+pub(super) struct Usage {
+    instances: AtomicUsize,
+    memory_bytes: AtomicUsize,
+    pub log_lines_dropped: AtomicU64,
+}
+
+impl Usage {
+    pub fn instances(&self) -> usize {
+        self.instances.load(Ordering::Relaxed)
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn instance_made(&self) {
+        self.instances.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn memory_grown(&self, bytes: usize) {
+        self.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn memory_shrunk(&self, bytes: usize) {
+        self.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn instance_dropped(&self, memory_bytes: usize) {
+        self.memory_shrunk(memory_bytes);
+        self.instances.fetch_sub(1, Ordering::Relaxed);
+    }
+}
