@@ -1,5 +1,6 @@
 //! The data path, a file a stage.
 
+pub mod guard;
 pub mod router;
 pub mod snapshot;
 
