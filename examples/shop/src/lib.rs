@@ -1,0 +1,13 @@
+//! A shop of three services: what `make run` puts behind the gateway.
+//!
+//! `inventory` keeps the catalogue and the stock, `payments` charges cards, `orders` takes orders: it reserves
+//! at inventory and charges at payments, *through the gateway*, and gives the reservation back where the
+//! charge is refused. Each runs as two instances that share what they know, as they would share a database:
+//! here a locked file ([`store`]). Every answer names the instance that gave it.
+
+pub mod recent;
+pub mod reply;
+pub mod services;
+pub mod store;
+pub mod traffic;
+pub mod up;

@@ -1,0 +1,76 @@
+//! The three services, and what they have in common: a health check, and their name in every answer.
+
+pub mod inventory;
+pub mod orders;
+pub mod payments;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::Request,
+    http::{HeaderName, HeaderValue},
+    middleware::{self, Next},
+    routing::get,
+};
+use serde_json::json;
+use tokio::{net::TcpListener, signal::unix};
+
+/// Who answered.
+const INSTANCE: HeaderName = HeaderName::from_static("x-instance");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Service {
+    Orders,
+    Payments,
+    Inventory,
+}
+
+/// What one instance is started with.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub service: Service,
+    pub name: String,
+    pub listen: SocketAddr,
+    /// Where the other services are reached: `http://host:port`.
+    pub gateway: String,
+    pub data: PathBuf,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then lets requests end.
+pub async fn serve(instance: Instance) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(instance.listen)
+        .await
+        .with_context(|| format!("{}: cannot listen on {}", instance.name, instance.listen))?;
+    eprintln!("{} listening address={}", instance.name, listener.local_addr()?);
+    let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let stopped = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    };
+    axum::serve(listener, router(&instance)?).with_graceful_shutdown(stopped).await?;
+    Ok(())
+}
+
+/// The service's paths, each answer naming the instance.
+pub fn router(instance: &Instance) -> anyhow::Result<Router> {
+    let name = HeaderValue::from_str(&instance.name).context("an instance's name must be printable ASCII")?;
+    let service = match instance.service {
+        Service::Orders => orders::router(Arc::new(orders::Orders::open(instance)?)),
+        Service::Payments => payments::router(Arc::new(payments::Payments::open(instance)?)),
+        Service::Inventory => inventory::router(Arc::new(inventory::Inventory::open(instance)?)),
+    };
+    let health = json!({ "status": "ok", "instance": instance.name });
+    let naming = middleware::from_fn(move |request: Request, next: Next| {
+        let name = name.clone();
+        async move {
+            let mut response = next.run(request).await;
+            response.headers_mut().insert(INSTANCE, name);
+            response
+        }
+    });
+    Ok(service.route("/health", get(async move || Json(health))).layer(naming))
+}

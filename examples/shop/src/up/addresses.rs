@@ -1,0 +1,162 @@
+//! Where everything listens: as the configuration says, or on a free port where that one is taken.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
+};
+
+use anyhow::Context;
+use toml::{Table, Value};
+
+/// The configuration with addresses that are free.
+#[derive(Debug)]
+pub struct Layout {
+    /// The whole configuration.
+    pub text: String,
+    pub listener: SocketAddr,
+    pub control: SocketAddr,
+    /// By service, an address for each instance.
+    pub services: BTreeMap<String, Vec<SocketAddr>>,
+    pub moved: Vec<Moved>,
+}
+
+/// An address of the configuration that something else has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+}
+
+impl Layout {
+    pub fn choose(text: &str) -> anyhow::Result<Self> {
+        let wished = Self::read(text)?;
+        let mut replaced = HashMap::new();
+        // Held until all are chosen, so that no free port is chosen twice.
+        let mut held = Vec::new();
+        let all = wished.services.values().flatten().chain([&wished.listener, &wished.control]);
+        for &address in all {
+            let socket = TcpListener::bind(address).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+            let socket = socket.context("no free port")?;
+            let bound = socket.local_addr()?;
+            if bound != address {
+                replaced.insert(address, bound);
+            }
+            held.push(socket);
+        }
+        let mut text = text.to_owned();
+        for (from, to) in &replaced {
+            text = text.replace(&format!("\"{from}\""), &format!("\"{to}\""));
+        }
+        let moved = replaced.into_iter().map(|(from, to)| Moved { from, to }).collect();
+        Ok(Self { moved, ..Self::read(&text)? })
+    }
+
+    fn read(text: &str) -> anyhow::Result<Self> {
+        let root: Table = text.parse()?;
+        let listener = root.get("listener").and_then(|listeners| listeners.get(0));
+        let mut services = BTreeMap::new();
+        for (name, service) in root.get("services").and_then(Value::as_table).context("there is no [services]")? {
+            let endpoints = service.get("endpoints").and_then(Value::as_array);
+            let endpoints = endpoints.with_context(|| format!("services.{name}: there are no endpoints"))?;
+            let addresses = endpoints.iter().map(|endpoint| address(Some(endpoint)));
+            services.insert(name.clone(), addresses.collect::<anyhow::Result<_>>()?);
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            listener: address(listener.and_then(|listener| listener.get("address"))).context("[[listener]]")?,
+            control: address(root.get("control").and_then(|control| control.get("address"))).context("[control]")?,
+            services,
+            moved: Vec::new(),
+        })
+    }
+
+    /// Commands that work as they stand.
+    pub fn what_to_try(&self, shop: &Path, sluice: &Path) -> String {
+        let (gateway, control) = (self.listener, self.control);
+        let (shop, sluice) = (from_here(shop), from_here(sluice));
+        let (shop, sluice) = (shop.display(), sluice.display());
+        let instances = self.services.iter().map(|(name, addresses)| {
+            let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+            format!("  {name:<10} {}\n", addresses.join("  "))
+        });
+        let moved = self.moved.iter().map(|moved| format!("  ({moved})\n"));
+        let json = "-H 'content-type: application/json'";
+        format!(
+            "
+The shop is open.
+
+  gateway    http://{gateway}
+  control    http://{control}
+{}{}
+Try, in another terminal:
+
+  A request, and an order that goes through the gateway three times:
+    curl -s http://{gateway}/inventory/products
+    curl -si http://{gateway}/orders {json} -d '{{\"sku\":\"tea\",\"quantity\":2}}'
+
+  Traffic that says each second who answered:
+    {shop} traffic --gateway http://{gateway}
+
+  Swap the policy under it: one customer now stays with one instance, and no request fails:
+    curl -s -X PATCH http://{control}/services/inventory {json} -d '{{\"balancer\":{{\"plugin\":\"ring-hash\"}}}}'
+  and back:
+    curl -s -X DELETE http://{control}/services/inventory {json}
+
+  What to look at:
+    http://{control}/                                    the dashboard
+    curl -s http://{control}/services/inventory          endpoints, policy, where each value comes from
+    curl -s http://{control}/metrics | grep plugin       picks, faults and fallbacks of each version
+    {sluice} plugin list --control http://{control}
+
+Ctrl-C ends everything.",
+            instances.collect::<String>(),
+            moved.collect::<String>(),
+        )
+    }
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is taken: {} instead", self.from, self.to)
+    }
+}
+
+/// Shorter where it is below the folder that the reader stands in.
+fn from_here(path: &Path) -> &Path {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(path)
+}
+
+fn address(value: Option<&Value>) -> anyhow::Result<SocketAddr> {
+    let text = value.and_then(Value::as_str).context("an address is missing")?;
+    text.parse().with_context(|| format!("{text:?} is no address with a port"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_taken_is_replaced_everywhere() {
+        let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let taken = held.local_addr().unwrap();
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let text = format!(
+            "listener = [{{ address = \"{free}\" }}]\ncontrol = {{ address = \"127.0.0.1:1\" }}\n\
+             [services.a]\nendpoints = [\"{taken}\"]\n"
+        );
+        let layout = Layout::choose(&text).unwrap();
+        assert_eq!(layout.listener, free);
+        assert_ne!(layout.services["a"], [taken]);
+        assert!(layout.moved.contains(&Moved { from: taken, to: layout.services["a"][0] }));
+        assert!(!layout.text.contains(&taken.to_string()));
+    }
+
+    #[test]
+    fn the_shops_own_configuration_is_read() {
+        let layout = Layout::read(include_str!("../../sluice.toml")).unwrap();
+        assert_eq!(layout.services.values().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
+    }
+}
