@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{attempt::Attempt, client::Occupancy, upstream::H1Connection};
+use super::{access::AccessEntry, attempt::Attempt, client::Occupancy, upstream::H1Connection};
 use crate::model::Outcome;
 
 /// An exchange that is still going on so long after its response head is reported then (WIT
@@ -49,16 +49,66 @@ pub struct RequestBodyState {
 /// A client's body on its way to an endpoint.
 pub enum RequestBody {
     Empty,
-    Client { incoming: Incoming, state: Rc<RequestBodyState>, bytes_max: u64 },
+    Client(ClientBody),
+}
+
+pub struct ClientBody {
+    incoming: Incoming,
+    state: Rc<RequestBodyState>,
+    limits: RequestBodyLimits,
+    /// Made when the body first has to be waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Clone, Copy)]
+pub struct RequestBodyLimits {
+    pub bytes_max: u64,
+    /// Without a byte. None where the guard keeps the time (HTTP/1).
+    pub read_timeout: Option<Duration>,
 }
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, bytes_max: u64) -> (Self, Option<Rc<RequestBodyState>>) {
+    pub fn new(incoming: Incoming, limits: RequestBodyLimits) -> (Self, Option<Rc<RequestBodyState>>) {
         if incoming.is_end_stream() {
             return (Self::Empty, None);
         }
         let state = Rc::new(RequestBodyState::default());
-        (Self::Client { incoming, state: Rc::clone(&state), bytes_max }, Some(state))
+        (Self::Client(ClientBody { incoming, state: Rc::clone(&state), limits, timer: None }), Some(state))
+    }
+}
+
+impl ClientBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.state.touched.set(true);
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.timer = None;
+                let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+                let total = self.state.bytes.get() + length;
+                self.state.bytes.set(total);
+                if total > self.limits.bytes_max {
+                    return self.fail(BodyError::TooLarge { limit: self.limits.bytes_max });
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => self.fail(BodyError::ClientBroke),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => self.poll_timer(cx),
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(limit) = self.limits.read_timeout else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => self.fail(BodyError::Idle(limit)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn fail(&self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.state.failed.set(Some(error));
+        Poll::Ready(Some(Err(error)))
     }
 }
 
@@ -67,36 +117,23 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Client { incoming, state, bytes_max } = &mut *self else { return Poll::Ready(None) };
-        state.touched.set(true);
-        let fail = |error| {
-            state.failed.set(Some(error));
-            Poll::Ready(Some(Err(error)))
-        };
-        match Pin::new(incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
-                let total = state.bytes.get() + length;
-                state.bytes.set(total);
-                if total > *bytes_max { fail(BodyError::TooLarge { limit: *bytes_max }) } else { Poll::Ready(Some(Ok(frame))) }
-            }
-            Poll::Ready(Some(Err(_))) => fail(BodyError::ClientBroke),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client { incoming, .. } => incoming.is_end_stream(),
+            Self::Client(body) => body.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client { incoming, .. } => incoming.size_hint(),
+            Self::Client(body) => body.incoming.size_hint(),
         }
     }
 }
@@ -105,7 +142,13 @@ impl Body for RequestBody {
 pub struct ResponseBody {
     content: Content,
     /// Given up with the body, when hyper has written the last of it.
-    _occupancy: Option<Occupancy>,
+    _tail: Option<Tail>,
+}
+
+/// What lasts as long as an exchange does: its place on the connection, its line in the access log.
+pub struct Tail {
+    pub occupancy: Occupancy,
+    pub entry: Option<Box<AccessEntry>>,
 }
 
 enum Content {
@@ -116,12 +159,12 @@ enum Content {
 
 impl ResponseBody {
     pub fn own(bytes: Option<Bytes>) -> Self {
-        Self { content: Content::Own(bytes), _occupancy: None }
+        Self { content: Content::Own(bytes), _tail: None }
     }
 
-    /// The connection counts as busy until the body is gone.
-    pub fn occupying(self, occupancy: Occupancy) -> Self {
-        Self { _occupancy: Some(occupancy), ..self }
+    /// Keeps `tail` until the body is gone.
+    pub fn with_tail(self, tail: Tail) -> Self {
+        Self { _tail: Some(tail), ..self }
     }
 }
 
@@ -153,13 +196,20 @@ impl EndpointBody {
         limits: BodyLimits,
     ) -> ResponseBody {
         let now = Instant::now();
-        let mut body =
-            Self { incoming, connection, attempt: Some(attempt), limits, timer: None, last_progress: now, head_at: now };
+        let mut body = Self {
+            incoming,
+            connection,
+            attempt: Some(attempt),
+            limits,
+            timer: None,
+            last_progress: now,
+            head_at: now,
+        };
         if body.incoming.is_end_stream() {
             body.finish();
             return ResponseBody::own(None);
         }
-        ResponseBody { content: Content::Endpoint(Box::new(body)), _occupancy: None }
+        ResponseBody { content: Content::Endpoint(Box::new(body)), _tail: None }
     }
 
     fn finish(&mut self) {

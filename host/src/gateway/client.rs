@@ -120,6 +120,7 @@ pub fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Pl
         order: Cell::new(Order::None),
         waker: RefCell::new(None),
     });
+    worker.cells.accepted.add(1);
     let id = worker.next_client_id();
     worker.clients.borrow_mut().insert(id, Rc::clone(&client));
     if worker.draining.get() {
@@ -144,10 +145,6 @@ impl Client {
             }
             None => unreachable!("requests come after the protocol is known"),
         }
-    }
-
-    pub fn is_http2(&self) -> bool {
-        matches!(self.speaks.get(), Some(Speaks::Http2(_)))
     }
 
     pub fn address(&self, trusted: &[ipnet::IpNet]) -> ClientAddress {

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request};
 
 use crate::{
     model::HeaderEdits,
-    telemetry::{self, X_REQUEST_ID},
+    telemetry::trace_context::{self, X_REQUEST_ID},
 };
 
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -78,9 +78,9 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
 /// Whether this request has been here too often.
 pub fn goes_in_circles(headers: &HeaderMap) -> bool {
     let ours = |value: &HeaderValue| {
-        value.to_str().map_or(0, |text| {
-            text.split(',').filter(|hop| hop.split_whitespace().nth(1) == Some(VIA_NAME)).count()
-        })
+        value
+            .to_str()
+            .map_or(0, |text| text.split(',').filter(|hop| hop.split_whitespace().nth(1) == Some(VIA_NAME)).count())
     };
     headers.contains_key(header::VIA) && headers.get_all(header::VIA).iter().map(ours).sum::<usize>() >= HOPS_MAX
 }
@@ -116,7 +116,7 @@ pub fn add_forwarding(
     };
     headers.insert(header::VIA, hop);
     headers.insert(X_REQUEST_ID, request_id.clone());
-    telemetry::propagate(headers, rng);
+    trace_context::propagate(headers, rng);
 }
 
 fn appended(before: &str, last: &HeaderValue) -> HeaderValue {

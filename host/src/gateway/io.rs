@@ -50,11 +50,7 @@ impl Replayed {
 }
 
 impl Read for Replayed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         if !self.first.is_empty() {
             let length = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first[..length]);

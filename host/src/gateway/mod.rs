@@ -6,6 +6,7 @@
 //! and [`body`] streams both ways; what fails is answered by [`respond`]. All of it happens on one
 //! [`worker`]'s thread, on the one [`state`] that the request began with.
 
+mod access;
 mod attempt;
 mod body;
 mod client;
@@ -42,7 +43,7 @@ use self::worker::{Command, Peers, Seat};
 use crate::{
     model::{Clock, Limits, ListenerOptions, ServiceName, VersionId},
     plugin::{BalancerInstance, Fault},
-    telemetry::AccessLogSink,
+    telemetry::{AccessLogSink, Metrics},
 };
 
 /// What the gateway is started with; what it serves comes with [`Gateway::adopt`].
@@ -54,6 +55,7 @@ pub struct StartOptions {
     pub limits: Limits,
     pub events: mpsc::UnboundedSender<WorkerEvent>,
     pub access_log: AccessLogSink,
+    pub metrics: Arc<Metrics>,
     /// Of the workers' randomness.
     pub seed: u64,
 }
@@ -127,6 +129,7 @@ impl Gateway {
                 events: options.events.clone(),
                 retired: retired.clone(),
                 access_log: options.access_log.clone(),
+                cells: options.metrics.worker(id, guard::Refusal::REASONS),
                 seed: options.seed.wrapping_add(id as u64),
             };
             let named = std::thread::Builder::new().name(format!("worker-{id}"));
@@ -207,6 +210,8 @@ impl Gateway {
 /// A thread that drops what workers are done with. Ends when the last worker has.
 fn undertaker() -> std::io::Result<mpsc::UnboundedSender<BalancerInstance>> {
     let (retired, mut instances) = mpsc::unbounded_channel::<BalancerInstance>();
-    std::thread::Builder::new().name("retired".to_owned()).spawn(move || while instances.blocking_recv().is_some() {})?;
+    std::thread::Builder::new()
+        .name("retired".to_owned())
+        .spawn(move || while instances.blocking_recv().is_some() {})?;
     Ok(retired)
 }

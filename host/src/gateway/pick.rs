@@ -11,7 +11,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    model::{EndpointState, RouteConfig, Slot},
+    model::{EndpointState, RouteConfig, Slot, VersionId},
     plugin::{Incoming, PickRequest},
 };
 
@@ -27,11 +27,17 @@ pub struct Picked {
     pub policy: Rc<Policy>,
     /// Whether the version on trial served this request (also where its answer was replaced).
     pub by_candidate: bool,
+    by_fallback: bool,
 }
 
 impl Picked {
     pub fn arm(&self) -> &Arm {
         arm_of(&self.policy, self.by_candidate)
+    }
+
+    /// None where the native fallback chose.
+    pub fn version(&self) -> Option<VersionId> {
+        (!self.by_fallback).then(|| self.arm().id)
     }
 }
 
@@ -57,15 +63,14 @@ pub fn pick(worker: &Worker, service: &ServiceState, request: PickRequest, incom
     let policy = &service.policy;
     let by_candidate = policy.candidate.as_ref().is_some_and(|(percent, _)| on_trial(request.hash, percent.get()));
     let arm = arm_of(policy, by_candidate);
-    let slot = match ask(worker, service, arm, request, incoming) {
-        Some(answer) => answer,
-        None => {
-            arm.cells.fallbacks.add(1);
-            power_of_two_choices(service, request.random, &incoming.tried)
-        }
-    }?;
+    let answer = ask(worker, service, arm, request, incoming);
+    let by_fallback = answer.is_none();
+    if by_fallback {
+        arm.cells.fallbacks.add(1);
+    }
+    let slot = answer.unwrap_or_else(|| power_of_two_choices(service, request.random, &incoming.tried))?;
     let lane = Rc::clone(service.lane(slot)?);
-    Some(Picked { lane, policy: Rc::clone(policy), by_candidate })
+    Some(Picked { lane, policy: Rc::clone(policy), by_candidate, by_fallback })
 }
 
 /// Whether a request with this hash goes to the version on trial. The hash is mixed anew, so that the share is

@@ -1,21 +1,17 @@
 //! A request's whole life.
 
-use std::{
-    cell::Cell,
-    rc::Rc,
-    time::Instant,
-};
+use std::{cell::Cell, rc::Rc, time::Instant};
 
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri};
 use hyper::body::Incoming;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
+    access::AccessEntry,
     attempt::{self, Attempt, Failed},
-    body::{BodyLimits, EndpointBody, RequestBody, RequestBodyState, ResponseBody},
+    body::{BodyError, BodyLimits, EndpointBody, RequestBody, RequestBodyLimits, RequestBodyState, ResponseBody, Tail},
     client::{Client, Occupancy},
-    headers,
-    path,
+    headers, path,
     pick::{self, Picked},
     respond::{self, Failure},
     router::{self, NoRoute, RouteIndex},
@@ -27,7 +23,7 @@ use super::{
 use crate::{
     model::{HashOn, Outcome, Protocol, RouteConfig},
     plugin::PickRequest,
-    telemetry::X_REQUEST_ID,
+    telemetry::trace_context::X_REQUEST_ID,
 };
 
 /// Attempts for one request, the first included: two endpoints may be lost before a client sees it (nginx's
@@ -54,8 +50,7 @@ async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<
     let mut pick_request = exchange.pick_request(&state, route, &head);
     let mut asked = pick::incoming(&head, route);
     let upgrade = exchange.prepare(&state, route, service, &mut head)?;
-    let (body, body_state) = RequestBody::new(incoming, state.snapshot.limits.body_bytes_max);
-    let mut outbound = Outbound::new(head, body, body_state, state.snapshot.limits.body_bytes_max)?;
+    let mut outbound = exchange.outbound(&state, head, incoming)?;
 
     let deadline = exchange.started + service.snapshot.config.timeout;
     loop {
@@ -84,7 +79,7 @@ pub struct Exchange {
     pub client: Rc<Client>,
     pub started: Instant,
     pub request_id: HeaderValue,
-    occupancy: Occupancy,
+    tail: Tail,
     retries: u32,
     route: Option<(Rc<WorkerState>, RouteIndex)>,
     /// Body bytes of the answer.
@@ -95,9 +90,12 @@ type Answered = (Attempt, Response<Incoming>, Option<Box<H1Connection>>);
 
 impl Exchange {
     fn begin(client: Rc<Client>, request: &Request<Incoming>) -> Self {
+        let started = Instant::now();
         let request_id = client.worker.request_id(request.headers());
-        let occupancy = client.occupy();
-        Self { client, started: Instant::now(), request_id, occupancy, retries: 0, route: None, bytes_out: Rc::default() }
+        let bytes_out = Rc::default();
+        let entry = AccessEntry::begin(&client, request, &request_id, started, &bytes_out);
+        let tail = Tail { occupancy: client.occupy(), entry };
+        Self { client, started, request_id, tail, retries: 0, route: None, bytes_out }
     }
 
     fn worker(&self) -> &Rc<Worker> {
@@ -106,8 +104,11 @@ impl Exchange {
 
     /// Whether what hyper shows stands for a head that the guard has refused.
     fn check_refused(&self) -> Result<(), Failure> {
-        match &self.occupancy {
-            Occupancy::Http1(turn) => turn.refusal().map_or(Ok(()), |refusal| Err(Failure::Refused(refusal))),
+        match &self.tail.occupancy {
+            Occupancy::Http1(turn) => turn.refusal().map_or(Ok(()), |refusal| {
+                self.worker().cells.refused(refusal.index());
+                Err(Failure::Refused(refusal))
+            }),
             Occupancy::Http2(..) => Ok(()),
         }
     }
@@ -137,6 +138,9 @@ impl Exchange {
             head.uri = with_path(&head.uri, forwarded);
         }
         let service = router.target(index, self.worker().random()).ok_or(Failure::NoRoute)?;
+        if let Some(entry) = &mut self.tail.entry {
+            entry.routed(&route.path, &state.services[service].snapshot.config.name);
+        }
         Ok((index, service))
     }
 
@@ -194,9 +198,26 @@ impl Exchange {
         Ok(upgrade)
     }
 
+    fn outbound(&mut self, state: &WorkerState, head: request::Parts, incoming: Incoming) -> Result<Outbound, Failure> {
+        let limits = &state.snapshot.limits;
+        let is_http2 = matches!(self.tail.occupancy, Occupancy::Http2(..));
+        let limits = RequestBodyLimits {
+            bytes_max: limits.body_bytes_max,
+            read_timeout: is_http2.then_some(limits.body_read_timeout),
+        };
+        let (body, body_state) = RequestBody::new(incoming, limits);
+        if http_body::Body::size_hint(&body).lower() > limits.bytes_max {
+            return Err(Failure::Body(BodyError::TooLarge { limit: limits.bytes_max }));
+        }
+        if let Some(entry) = &mut self.tail.entry {
+            entry.receives(body_state.as_ref());
+        }
+        Ok(Outbound::new(head, body, body_state))
+    }
+
     /// One attempt at one endpoint, up to the response head.
     async fn attempt(
-        &self,
+        &mut self,
         service: &ServiceState,
         picked: Picked,
         outbound: &mut Outbound,
@@ -204,6 +225,9 @@ impl Exchange {
     ) -> Result<Answered, Failure> {
         let config = &service.snapshot.config;
         let lane = Rc::clone(&picked.lane);
+        if let Some(entry) = &mut self.tail.entry {
+            entry.attempted(&lane.endpoint.label.to_string(), picked.version());
+        }
         let attempt = Attempt::begin(self.worker(), &config.name, picked, Rc::clone(&self.bytes_out));
         let request = outbound.take();
         let sending = attempt.send(&lane, request);
@@ -231,7 +255,7 @@ impl Exchange {
 
     /// The endpoint's answer, made fit for the client.
     fn pass_on(
-        &self,
+        &mut self,
         route: &RouteConfig,
         service: &ServiceState,
         upgrade: Option<HeaderValue>,
@@ -261,7 +285,10 @@ impl Exchange {
         Response::from_parts(head, EndpointBody::new(incoming, connection, attempt, limits))
     }
 
-    fn refuse(&self, failure: &Failure) -> Response<ResponseBody> {
+    fn refuse(&mut self, failure: &Failure) -> Response<ResponseBody> {
+        if let Some(entry) = &mut self.tail.entry {
+            entry.failed(failure);
+        }
         tracing::debug!(%failure, stage = failure.stage(), "answered by the gateway");
         if let Some((state, route)) = &self.route {
             state.routes[*route].gateway_errors.add(1);
@@ -269,7 +296,7 @@ impl Exchange {
         respond::problem(failure, &self.request_id)
     }
 
-    fn answered(self, answer: Response<ResponseBody>) -> Response<ResponseBody> {
+    fn answered(mut self, answer: Response<ResponseBody>) -> Response<ResponseBody> {
         if let Some((state, route)) = &self.route {
             let cells = &state.routes[*route];
             let class = usize::from(answer.status().as_u16() / 100).clamp(1, 5) - 1;
@@ -277,7 +304,10 @@ impl Exchange {
             cells.retries.add(u64::from(self.retries));
             cells.latency.record_us(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
         }
-        answer.map(|body| body.occupying(self.occupancy))
+        if let Some(entry) = &mut self.tail.entry {
+            entry.answered(answer.status().as_u16());
+        }
+        answer.map(|body| body.with_tail(self.tail))
     }
 }
 
@@ -290,17 +320,9 @@ struct Outbound {
 }
 
 impl Outbound {
-    fn new(
-        head: request::Parts,
-        body: RequestBody,
-        state: Option<Rc<RequestBodyState>>,
-        bytes_max: u64,
-    ) -> Result<Self, Failure> {
-        if http_body::Body::size_hint(&body).lower() > bytes_max {
-            return Err(Failure::Body(super::body::BodyError::TooLarge { limit: bytes_max }));
-        }
+    fn new(head: request::Parts, body: RequestBody, state: Option<Rc<RequestBodyState>>) -> Self {
         let copy = (state.is_none() && attempt::is_idempotent(&head)).then(|| head.clone());
-        Ok(Self { request: Some(Request::from_parts(head, body)), copy, body: state })
+        Self { request: Some(Request::from_parts(head, body)), copy, body: state }
     }
 
     fn is_at_hand(&self) -> bool {
@@ -321,7 +343,7 @@ impl Outbound {
         self.request = None;
     }
 
-    fn body_error(&self) -> Option<super::body::BodyError> {
+    fn body_error(&self) -> Option<BodyError> {
         self.body.as_ref()?.failed.get()
     }
 }

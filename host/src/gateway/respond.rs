@@ -10,7 +10,7 @@ use super::{
     guard::Refusal,
     path::PathError,
 };
-use crate::{model::ServiceName, telemetry::X_REQUEST_ID};
+use crate::{model::ServiceName, telemetry::trace_context::X_REQUEST_ID};
 
 /// Why a request was not answered by an endpoint. Converted to HTTP here and nowhere else.
 #[derive(Debug, thiserror::Error)]

@@ -45,8 +45,9 @@ pub struct Policy {
 
 /// One version's instance on this worker.
 pub struct Arm {
-    pub version: Arc<Version>,
     pub id: VersionId,
+    /// Kept so that the version is known to be in use.
+    _version: Arc<Version>,
     /// None after a fault, until the control plane brings another.
     pub instance: RefCell<Option<BalancerInstance>>,
     pub cells: Arc<PluginCells>,
@@ -62,7 +63,7 @@ impl Arm {
     fn new(prepared: PreparedInstance, retired: &Retired) -> Self {
         Self {
             id: prepared.version.id(),
-            version: prepared.version,
+            _version: prepared.version,
             instance: RefCell::new(prepared.instance),
             cells: prepared.cells,
             picks: Cell::new(0),

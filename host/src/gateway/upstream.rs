@@ -165,10 +165,6 @@ impl EndpointLane {
             now_us.saturating_sub(idle.since_us) < IDLE_TIMEOUT_US && idle.connection.poll_usable(&mut cx)
         });
     }
-
-    pub fn idle_connections(&self) -> usize {
-        self.idle.borrow().len()
-    }
 }
 
 /// An HTTP/1 connection, driven by its user.
@@ -229,10 +225,6 @@ impl Connection {
             Self::H1(connection) => connection.send(request).await,
             Self::H2(sender) => sender.try_send_request(request).await.map_err(SendError::from),
         }
-    }
-
-    pub fn is_h2(&self) -> bool {
-        matches!(self, Self::H2(_))
     }
 }
 

@@ -32,7 +32,10 @@ use super::{
 use crate::{
     model::{Clock, Completion, Endpoint, Limits, ServiceName, VersionId},
     plugin::Fault,
-    telemetry::{AccessLogSink, X_REQUEST_ID, request_id},
+    telemetry::{
+        AccessLogSink, WorkerCells,
+        trace_context::{X_REQUEST_ID, request_id},
+    },
 };
 
 /// How often time limits of connections are looked at and the coarse clock moves: a limit is kept to within this.
@@ -46,12 +49,21 @@ const SWEEP_TICKS: u32 = 20;
 
 /// What the control plane tells a worker.
 pub enum Command {
-    Save { service: ServiceName, reply: oneshot::Sender<SavedStates> },
-    Adopt { state: Box<PreparedState>, reply: oneshot::Sender<Adoption> },
+    Save {
+        service: ServiceName,
+        reply: oneshot::Sender<SavedStates>,
+    },
+    Adopt {
+        state: Box<PreparedState>,
+        reply: oneshot::Sender<Adoption>,
+    },
     /// A connection that another worker accepted.
     Take(Accepted),
     /// Stop accepting; end when the last request has ended or the grace is over. Answers with what was cut off.
-    Shutdown { grace: Duration, reply: oneshot::Sender<usize> },
+    Shutdown {
+        grace: Duration,
+        reply: oneshot::Sender<usize>,
+    },
 }
 
 /// What all workers see of each other: enough to spread connections.
@@ -90,6 +102,7 @@ pub struct Seat {
     pub events: mpsc::UnboundedSender<WorkerEvent>,
     pub retired: Retired,
     pub access_log: AccessLogSink,
+    pub cells: Arc<WorkerCells>,
     pub seed: u64,
 }
 
@@ -99,6 +112,7 @@ pub struct Worker {
     pub clock: Clock,
     pub coarse: CoarseClock,
     pub access_log: AccessLogSink,
+    pub cells: Arc<WorkerCells>,
     pub peers: Arc<Peers>,
     pub clients: RefCell<HashMap<u64, Rc<Client>>>,
     /// Told when a connection ends.
@@ -139,6 +153,7 @@ async fn serve(seat: Seat) {
         clock: seat.clock,
         coarse: CoarseClock::starting_at(seat.clock.now_us()),
         access_log: seat.access_log,
+        cells: seat.cells,
         peers: seat.peers,
         clients: RefCell::default(),
         client_gone: Notify::new(),

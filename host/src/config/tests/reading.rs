@@ -27,6 +27,7 @@ header_count_max = 50
 header_read_timeout = "1500 ms"
 keep_alive_timeout = "2 min"
 body_read_timeout = "20s"
+write_timeout = "45 s"
 body_bytes_max = "1 GiB"
 connections_max = 500
 h2_streams_max = 64
@@ -100,6 +101,7 @@ fn every_key_arrives_in_the_model() {
             header_read_timeout: Duration::from_millis(1500),
             keep_alive_timeout: Duration::from_secs(120),
             body_read_timeout: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(45),
             body_bytes_max: 1 << 30,
             connections_max: 500,
             h2_streams_max: 64,

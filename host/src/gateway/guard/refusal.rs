@@ -140,6 +140,60 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// A label for each, for the metrics; [`Self::index`] is the place in it.
+    pub const REASONS: &'static [&'static str] = &[
+        "bare-lf",
+        "bare-cr",
+        "empty-lines",
+        "method",
+        "method-too-long",
+        "request-line",
+        "connect",
+        "target-form",
+        "target-byte",
+        "fragment",
+        "target-too-long",
+        "version-syntax",
+        "version",
+        "preface",
+        "field-name",
+        "field-name-empty",
+        "field-name-too-long",
+        "space-before-colon",
+        "no-colon",
+        "obs-fold",
+        "field-value",
+        "head-too-large",
+        "too-many-fields",
+        "host-missing",
+        "host-repeated",
+        "host-invalid",
+        "host-mismatch",
+        "length-repeated",
+        "length-invalid",
+        "length-and-coding",
+        "coding-repeated",
+        "coding-invalid",
+        "coding-unknown",
+        "coding-in-http10",
+        "framing-lookalike",
+        "expectation",
+        "chunk-size",
+        "chunk-size-too-large",
+        "chunk-extension",
+        "chunk-extension-too-long",
+        "chunk-end",
+        "trailer-field",
+        "head-too-slow",
+        "body-too-slow",
+    ];
+
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Refusal {
     /// What the client is answered with.
     pub fn status(self) -> StatusCode {
         match self {
@@ -153,5 +207,17 @@ impl Refusal {
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_its_label() {
+        assert_eq!(Refusal::BodyTooSlow.index() + 1, Refusal::REASONS.len());
+        assert_eq!(Refusal::REASONS[Refusal::BareLf.index()], "bare-lf");
+        assert_eq!(Refusal::REASONS[Refusal::ObsFold.index()], "obs-fold");
     }
 }

@@ -16,6 +16,7 @@ pub(super) fn limits() -> Limits {
         header_read_timeout: Duration::from_secs(10),
         keep_alive_timeout: Duration::from_secs(75),
         body_read_timeout: Duration::from_secs(30),
+        write_timeout: Duration::from_secs(60),
         body_bytes_max: 1 << 32,
         connections_max: 10_000,
         h2_streams_max: 128,
