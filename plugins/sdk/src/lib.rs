@@ -1,0 +1,43 @@
+//! What a Sluice plugin is written with: a struct, one trait implementation, one macro call.
+//!
+//! [`Balancer`] shows the smallest one. The crate is compiled for `wasm32-unknown-unknown` and made into a
+//! component by `sluice plugin build`. Tests run natively, with [`testing`] in the gateway's place.
+//!
+//! - [`settings`]: reading a policy's settings; everything wrong is reported at once
+//! - [`members`]: priorities, panic and slow start, so that a policy only chooses among equals
+//! - [`alias`], [`random`]: weighted and uniform choice without state
+//! - [`state`]: what survives a swap
+//! - [`load`], [`incoming`], [`log`]: what the gateway answers
+
+pub mod alias;
+pub mod balancer;
+#[expect(missing_docs, clippy::all, reason = "generated from wit/, which documents every item")]
+pub mod bindings;
+mod imports;
+pub mod members;
+pub mod random;
+pub mod settings;
+pub mod state;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+pub use balancer::Balancer;
+pub use bindings::{
+    exports::sluice::plugin::{balancer::Request, policy::Context},
+    sluice::plugin::types::{Completion, Endpoint, InstantUs, Outcome, Problem, Slot},
+};
+pub use imports::{incoming, load, log};
+pub use settings::Settings;
+
+impl From<&Endpoint> for members::Candidate {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self {
+            slot: endpoint.slot,
+            key: endpoint.key,
+            weight: endpoint.weight,
+            priority: endpoint.priority,
+            available: endpoint.available,
+            since: endpoint.since,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A policy's settings: each is asked for once, with its default and its bounds; everything wrong, unknown
+//! keys included, is reported together.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::Problem;
+
+/// The policy's own table of the gateway's configuration.
+///
+/// A question that cannot be answered as asked notes a [`Problem`] and answers with the default, so a policy
+/// reads all of its settings without a branch; the gateway then refuses it with all problems at once.
+#[derive(Debug)]
+pub struct Settings {
+    values: Map<String, Value>,
+    asked: Vec<&'static str>,
+    problems: Vec<Problem>,
+}
+
+impl Settings {
+    /// `json` is an object.
+    pub fn parse(json: &str) -> Self {
+        let mut settings = Self { values: Map::new(), asked: Vec::new(), problems: Vec::new() };
+        match serde_json::from_str(json) {
+            Ok(Value::Object(values)) => settings.values = values,
+            Ok(_) => settings.note(String::new(), "the settings must be a table".into()),
+            Err(_) => settings.note(String::new(), "the settings must be a JSON object".into()),
+        }
+        settings
+    }
+
+    pub fn integer(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+        let Some(value) = self.take(key) else { return default };
+        match value.as_u64().and_then(|value| u32::try_from(value).ok()) {
+            Some(value) if range.contains(&value) => value,
+            _ => self.wrong(key, &format!("a whole number from {} to {}", range.start(), range.end()), default),
+        }
+    }
+
+    pub fn number(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let Some(value) = self.take(key) else { return default };
+        match value.as_f64() {
+            Some(value) if range.contains(&value) => value,
+            _ => self.wrong(key, &format!("a number from {} to {}", range.start(), range.end()), default),
+        }
+    }
+
+    /// As `number`, for a setting that is off unless given.
+    pub fn optional_number(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64> {
+        let given = self.values.contains_key(key);
+        let value = self.number(key, *range.start(), range);
+        given.then_some(value)
+    }
+
+    pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        match self.take(key) {
+            None => default,
+            Some(Value::Bool(value)) => value,
+            Some(_) => self.wrong(key, "true or false", default),
+        }
+    }
+
+    pub fn text(&mut self, key: &'static str, default: &str) -> String {
+        match self.take(key) {
+            None => default.to_owned(),
+            Some(Value::String(value)) => value,
+            Some(_) => self.wrong(key, "a text", default.to_owned()),
+        }
+    }
+
+    pub fn texts(&mut self, key: &'static str) -> Vec<String> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let texts = value.as_array().and_then(|list| list.iter().map(|text| text.as_str().map(str::to_owned)).collect());
+        match texts {
+            Some(texts) => texts,
+            None => self.wrong(key, "a list of texts", Vec::new()),
+        }
+    }
+
+    /// One of the named values; the first is the default.
+    pub fn one_of<T: Copy>(&mut self, key: &'static str, names: &[(&str, T)]) -> T {
+        let default = names[0].1;
+        let Some(value) = self.take(key) else { return default };
+        match names.iter().find(|(name, _)| value.as_str() == Some(name)) {
+            Some((_, value)) => *value,
+            None => {
+                let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+                self.wrong(key, &format!("one of {}", names.join(", ")), default)
+            }
+        }
+    }
+
+    /// A text such as `500 ms`, `1.5 s`, `2 min` or `1 h`, in microseconds; `default` and `range` too.
+    pub fn duration_us(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(value) = self.take(key) else { return default };
+        match value.as_str().and_then(parse_duration_us) {
+            Some(value) if range.contains(&value) => value,
+            _ => {
+                let (least, most) = (in_words(*range.start()), in_words(*range.end()));
+                self.wrong(key, &format!("a duration from {least} to {most}, such as \"500 ms\" or \"10 s\""), default)
+            }
+        }
+    }
+
+    /// Notes something that is wrong with the value of `key` beyond what the questions check.
+    pub fn problem(&mut self, key: &str, message: impl Into<String>) {
+        self.note(pointer(key), message.into());
+    }
+
+    /// Everything that is wrong, keys that nobody asked for included.
+    pub fn finish(mut self) -> Vec<Problem> {
+        let unknown: Vec<String> = self.values.keys().map(String::clone).collect();
+        for key in unknown {
+            let message = match self.asked.as_slice() {
+                [] => "unknown; this policy has no settings".to_owned(),
+                known => format!("unknown; the settings are {}", known.join(", ")),
+            };
+            self.note(pointer(&key), message);
+        }
+        self.problems
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.asked.push(key);
+        self.values.remove(key)
+    }
+
+    fn wrong<T>(&mut self, key: &str, right: &str, default: T) -> T {
+        self.note(pointer(key), format!("must be {right}"));
+        default
+    }
+
+    fn note(&mut self, path: String, message: String) {
+        self.problems.push(Problem { path, message });
+    }
+}
+
+/// JSON Pointer (RFC 6901 §3) to a key of the whole.
+fn pointer(key: &str) -> String {
+    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+fn parse_duration_us(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+    let unit_us = match unit.trim_start() {
+        "us" | "µs" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" | "min" => 60_000_000,
+        "h" => 3_600_000_000_u64,
+        _ => return None,
+    };
+    // A float is cut to the range of the integer it becomes.
+    Some((number.parse::<f64>().ok()? * unit_us as f64).round() as u64)
+}
+
+fn in_words(us: u64) -> String {
+    match us {
+        0 => "0 s".to_owned(),
+        us if us % 3_600_000_000 == 0 => format!("{} h", us / 3_600_000_000),
+        us if us % 1_000_000 == 0 => format!("{} s", us / 1_000_000),
+        us if us % 1_000 == 0 => format!("{} ms", us / 1_000),
+        us => format!("{us} us"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(settings: Settings) -> Vec<String> {
+        settings.finish().into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+    }
+
+    #[test]
+    fn every_problem_is_listed_with_its_pointer() {
+        let mut settings = Settings::parse(
+            r#"{"choices": 0, "decay": "soon", "mode": 3, "a/b~c": 1, "names": [1], "on": 1, "factor": "x"}"#,
+        );
+        assert_eq!(settings.integer("choices", 2, 1..=16), 2);
+        assert_eq!(settings.duration_us("decay", 10_000_000, 1_000..=3_600_000_000), 10_000_000);
+        assert_eq!(settings.one_of("mode", &[("fast", 1), ("slow", 2)]), 1);
+        assert!(settings.texts("names").is_empty());
+        assert!(!settings.boolean("on", false));
+        assert_eq!(settings.number("factor", 1.0, 0.0..=2.0), 1.0);
+        assert_eq!(
+            lines(settings),
+            [
+                "/choices: must be a whole number from 1 to 16",
+                "/decay: must be a duration from 1 ms to 1 h, such as \"500 ms\" or \"10 s\"",
+                "/mode: must be one of fast, slow",
+                "/names: must be a list of texts",
+                "/on: must be true or false",
+                "/factor: must be a number from 0 to 2",
+                "/a~1b~0c: unknown; the settings are choices, decay, mode, names, on, factor",
+            ]
+        );
+    }
+
+    #[test]
+    fn good_settings_are_taken_and_absent_ones_have_their_default() {
+        let mut settings = Settings::parse(r#"{"window": "1.5 s", "header": "x-tenant", "c": 1.25}"#);
+        assert_eq!(settings.duration_us("window", 0, 0..=10_000_000), 1_500_000);
+        assert_eq!(settings.text("header", "x-other"), "x-tenant");
+        assert_eq!(settings.optional_number("c", 1.0..=10.0), Some(1.25));
+        assert_eq!(settings.optional_number("d", 1.0..=10.0), None);
+        assert_eq!(settings.integer("choices", 2, 1..=16), 2);
+        assert!(lines(settings).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_table_is_one_problem() {
+        assert_eq!(lines(Settings::parse("[]")), [": the settings must be a table"]);
+        assert_eq!(lines(Settings::parse("{")), [": the settings must be a JSON object"]);
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, us) in [("10 s", 10_000_000), ("250ms", 250_000), ("2 min", 120_000_000), ("1 h", 3_600_000_000)] {
+            assert_eq!(parse_duration_us(text), Some(us), "{text}");
+        }
+        for text in ["10", "", "s", "1 day", "-1 s", "1.2.3 s"] {
+            assert_eq!(parse_duration_us(text), None, "{text}");
+        }
+    }
+}

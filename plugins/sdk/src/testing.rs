@@ -1,0 +1,101 @@
+//! The gateway's part in a native test: what its imports answer on this thread.
+//!
+//! ```
+//! use sluice_sdk::{incoming, testing};
+//!
+//! testing::set_header("x-tenant", "acme");
+//! assert_eq!(incoming::header("x-tenant").as_deref(), Some("acme"));
+//! testing::reset();
+//! assert_eq!(incoming::header("x-tenant"), None);
+//! ```
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use crate::{Endpoint, Slot};
+
+/// What stands in for the gateway.
+#[derive(Default)]
+struct Gateway {
+    in_flight: BTreeMap<Slot, u32>,
+    tried: Vec<Slot>,
+    headers: BTreeMap<String, String>,
+    path: String,
+    lines: Vec<String>,
+}
+
+thread_local! {
+    static GATEWAY: RefCell<Gateway> = RefCell::default();
+}
+
+/// An available endpoint of weight 1 and priority 0, its key made from the slot.
+pub fn endpoint(slot: Slot) -> Endpoint {
+    Endpoint {
+        slot,
+        key: crate::random::mix(0, u64::from(slot)),
+        address: format!("127.0.0.1:{}", 9_000 + slot),
+        weight: 1,
+        priority: 0,
+        zone: String::new(),
+        metadata: Vec::new(),
+        available: true,
+        since: 0,
+    }
+}
+
+/// Forgets everything that was set.
+pub fn reset() {
+    GATEWAY.take();
+}
+
+pub fn set_in_flight(slot: Slot, requests: u32) {
+    GATEWAY.with_borrow_mut(|gateway| gateway.in_flight.insert(slot, requests));
+}
+
+/// The endpoints to which earlier attempts went.
+pub fn set_tried(slots: &[Slot]) {
+    GATEWAY.with_borrow_mut(|gateway| gateway.tried = slots.to_vec());
+}
+
+/// A header of the request, exposed by its route.
+pub fn set_header(name: &str, value: &str) {
+    GATEWAY.with_borrow_mut(|gateway| gateway.headers.insert(name.to_owned(), value.to_owned()));
+}
+
+pub fn set_path(path: &str) {
+    GATEWAY.with_borrow_mut(|gateway| gateway.path = path.to_owned());
+}
+
+/// The lines that were logged, each with its level.
+pub fn log_lines() -> Vec<String> {
+    GATEWAY.with_borrow(|gateway| gateway.lines.clone())
+}
+
+pub(crate) mod load {
+    pub(crate) fn in_flight(slot: super::Slot) -> u32 {
+        super::GATEWAY.with_borrow(|gateway| gateway.in_flight.get(&slot).copied().unwrap_or(0))
+    }
+}
+
+pub(crate) mod incoming {
+    use super::GATEWAY;
+
+    pub(crate) fn tried(slot: super::Slot) -> bool {
+        GATEWAY.with_borrow(|gateway| gateway.tried.contains(&slot))
+    }
+
+    pub(crate) fn header(name: &str) -> Option<String> {
+        GATEWAY.with_borrow(|gateway| gateway.headers.get(name).cloned())
+    }
+
+    pub(crate) fn path() -> String {
+        GATEWAY.with_borrow(|gateway| gateway.path.clone())
+    }
+}
+
+pub(crate) mod log {
+    pub(crate) use crate::bindings::sluice::plugin::log::Level;
+
+    pub(crate) fn write(level: Level, message: &str) {
+        super::GATEWAY.with_borrow_mut(|gateway| gateway.lines.push(format!("{level:?}: {message}")));
+    }
+}
