@@ -1,0 +1,45 @@
+# Two commands: `make run` starts the shop behind the gateway, `make test` is what CI runs.
+
+.DELETE_ON_ERROR:
+.PHONY: run test bench plugins test-guests guest-target fmt lint
+
+# Guests are workspaces of their own: they are compiled for wasm32, and natively for their tests.
+GUESTS := plugins tests/guests
+BUILDER := cargo run --quiet --package sluice-plugin-builder --
+
+run: plugins
+	cargo build --package sluice --package sluice-shop
+	target/debug/shop-up
+
+# Everything that must hold before a change lands. Cheap checks first.
+test: lint plugins test-guests
+	scripts/setup test
+	cargo test --manifest-path plugins/Cargo.toml --workspace
+	cargo test --workspace --all-targets --no-fail-fast
+
+lint:
+	cargo fmt --all --check
+	for guests in $(GUESTS); do cargo fmt --manifest-path $$guests/Cargo.toml --all --check || exit 1; done
+	cargo clippy --workspace --all-targets -- -D warnings
+	for guests in $(GUESTS); do cargo clippy --manifest-path $$guests/Cargo.toml --workspace -- -D warnings || exit 1; done
+
+# The stock plugins, into plugins/built: the next build of the host embeds them.
+plugins: guest-target
+	$(BUILDER) plugins plugins/built
+
+# What the end-to-end tests push.
+test-guests: guest-target
+	$(BUILDER) tests/guests target/test-guests
+
+guest-target:
+	scripts/guest-target
+
+# About ten minutes; BENCH=--quick for a look.
+bench: plugins
+	scripts/setup bench
+	cargo build --release --package sluice
+	python3 tests/bench/bench.py $(BENCH)
+
+fmt:
+	cargo fmt --all
+	for guests in $(GUESTS); do cargo fmt --manifest-path $$guests/Cargo.toml --all; done
