@@ -10,16 +10,16 @@ use wasmtime::{
 };
 
 use super::{
-    Fault, InstanceError, PolicyContext, Problem,
+    Fault, InstanceError, LoadError, PolicyContext, Problem,
     bindings::balancer::{
         BalancerPlugin, BalancerPluginPre,
         exports::sluice::plugin::{
             balancer::{Completion as GuestCompletion, Endpoint as GuestEndpoint, Request as GuestRequest},
-            policy::Context as GuestContext,
+            policy::{Context as GuestContext, Problem as GuestProblem},
         },
         sluice::plugin::{incoming, load, log, types},
     },
-    instance::{State, call, store},
+    instance::{Exports, State, call, store},
     limits::budget,
     log::printable,
     version::{Asks, Identity, Linked},
@@ -72,7 +72,7 @@ impl BalancerInstance {
         Ok(instance)
     }
 
-    pub(super) fn instantiate(
+    fn instantiate(
         pre: &BalancerPluginPre<State>,
         asks: Asks,
         identity: &Arc<Identity>,
@@ -277,7 +277,23 @@ fn outcome(outcome: Outcome) -> types::Outcome {
     }
 }
 
-/// What a component of this kind is, once its imports are resolved.
-pub(super) fn linked(pre: InstancePre<State>, asks: Asks) -> wasmtime::Result<Linked> {
-    Ok(Linked::Balancer { pre: BalancerPluginPre::new(pre)?, asks })
+/// Resolves the exports, and sees by one instance that they have the right types and that it starts.
+pub(super) fn link(
+    pre: InstancePre<State>,
+    asks: Asks,
+    identity: &Arc<Identity>,
+    context: &PolicyContext,
+) -> Result<Linked, LoadError> {
+    let pre = BalancerPluginPre::new(pre).map_err(|error| LoadError(format!("does not fit its world: {error:#}")))?;
+    let mut store = store(pre.engine(), identity, context);
+    let instance = call(&mut store, "instantiate", budget::PREPARE, |store| pre.instance_pre().instantiate(store))
+        .map_err(|fault| LoadError(format!("cannot be instantiated: {}", fault.message)))?;
+    let mut exports = Exports { store: &mut store, instance };
+    exports.check::<(GuestContext,), (Result<(), Vec<GuestProblem>>,)>("policy", "configure")?;
+    exports.check::<(), (Vec<u8>,)>("policy", "save")?;
+    exports.check::<(Vec<u8>,), (Result<(), String>,)>("policy", "restore")?;
+    exports.check::<(Vec<GuestEndpoint>, InstantUs), ()>("balancer", "update")?;
+    exports.check::<(GuestRequest,), (Option<Slot>,)>("balancer", "pick")?;
+    exports.check::<(Vec<GuestCompletion>, InstantUs), ()>("balancer", "complete")?;
+    Ok(Linked::Balancer { pre, asks })
 }

@@ -49,16 +49,21 @@ fn cause(error: &wasmtime::Error) -> String {
     }
 }
 
+/// The innermost functions first. Shims that toolchains put between modules have no names, and are left out where
+/// others have one.
 fn add_frames(message: &mut String, backtrace: &WasmBacktrace) {
-    for (index, frame) in backtrace.frames().iter().take(FRAMES_MAX).enumerate() {
+    let any_named = backtrace.frames().iter().any(|frame| frame.func_name().is_some());
+    let frames = backtrace.frames().iter().filter(|frame| frame.func_name().is_some() || !any_named);
+    for (index, frame) in frames.enumerate() {
         message.push_str(if index == 0 { ", in " } else { " < " });
+        if index == FRAMES_MAX {
+            message.push('…');
+            return;
+        }
         // Writing to a string does not fail.
         let _ = match frame.func_name() {
             Some(name) => write!(message, "{:#}", rustc_demangle::demangle(name)),
             None => write!(message, "function {}", frame.func_index()),
         };
-    }
-    if backtrace.frames().len() > FRAMES_MAX {
-        message.push_str(" < …");
     }
 }

@@ -1,9 +1,9 @@
 //! Components of a few lines: a core module in text, wrapped by `wit-component` against `wit/`.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{Resolve, WorldId};
 
 use crate::{
     model::{Clock, Completion, Endpoint, EndpointState, Outcome, Slot, Weight},
@@ -82,7 +82,7 @@ impl Guest {
 
     /// The component, of world `balancer-plugin`.
     pub fn component(&self) -> Vec<u8> {
-        component(&self.text(), Path::new("../wit"), "balancer-plugin")
+        component(&self.text(), "balancer-plugin")
     }
 
     pub fn version(&self, runtime: &Runtime) -> Arc<Version> {
@@ -95,13 +95,28 @@ impl Guest {
     }
 }
 
-/// Wraps a core module in text into a component of a world.
-pub fn component(text: &str, wit: &Path, world: &str) -> Vec<u8> {
+/// Wraps a core module in text into a component of a world of ours.
+pub fn component(text: &str, world: &str) -> Vec<u8> {
+    component_of(text, &[], true, world)
+}
+
+/// Wraps a core module in text into a component of a world. `wit` are packages of the test's own, in order of need;
+/// `ours` says whether they stand upon the real `sluice:plugin`.
+pub fn component_of(text: &str, wit: &[&str], ours: bool, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(wit).expect("the WIT parses");
-    let world = resolve.select_world(&[package], Some(world)).expect("the world is there");
-    let mut module = wat::parse_str(text).expect("the text parses");
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+    let mut package = None;
+    if ours {
+        package = Some(resolve.push_path("../wit").expect("the WIT parses").0);
+    }
+    for text in wit {
+        package = Some(resolve.push_source("test.wit", text).expect("the test's WIT parses"));
+    }
+    let world = resolve.select_world(package.as_slice(), Some(world)).expect("the world is there");
+    encode(wat::parse_str(text).expect("the text parses"), &resolve, world)
+}
+
+fn encode(mut module: Vec<u8>, resolve: &Resolve, world: WorldId) -> Vec<u8> {
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8, false).expect("the world fits");
     let mut encoder = ComponentEncoder::default();
     encoder.module(&module).expect("the module fits").encode().expect("the module fits its world")
 }
