@@ -53,7 +53,8 @@ pub struct Incoming {
 /// One instance of a balancer: `Send`, used by one thread at a time.
 pub struct BalancerInstance {
     store: Store<State>,
-    guest: BalancerPlugin,
+    /// Boxed, so that an instance is small to hand about.
+    guest: Box<BalancerPlugin>,
     asks: Asks,
     /// Kept, so that a batch allocates nothing on the host.
     batch: Vec<GuestCompletion>,
@@ -80,7 +81,7 @@ impl BalancerInstance {
     ) -> Result<Self, Fault> {
         let mut store = store(pre.engine(), identity, context);
         let guest = call(&mut store, "instantiate", budget::PREPARE, |store| pre.instantiate(store))?;
-        Ok(Self { store, guest, asks, batch: Vec::new() })
+        Ok(Self { store, guest: Box::new(guest), asks, batch: Vec::new() })
     }
 
     fn configure(&mut self, context: &PolicyContext) -> Result<(), InstanceError> {

@@ -78,8 +78,7 @@ fn a_spinning_call_is_stopped_within_its_budget_and_two_ticks() {
     let guest = Guest { save: SPIN, restore: SPIN, pick: SPIN, complete: SPIN, update: SPIN, ..Guest::default() };
     let version = guest.version(&runtime());
     let check = |name, budget: Duration, call: &dyn Fn(&mut BalancerInstance) -> Result<(), Fault>| {
-        // The least of some, since on a busy machine the ticker itself comes late.
-        let took = (0..5).map(|_| {
+        let attempt = || {
             let mut instance = version.balancer(&context()).unwrap();
             let begin = thread_cpu();
             let (kind, at, message) = kind(call(&mut instance));
@@ -88,10 +87,14 @@ fn a_spinning_call_is_stopped_within_its_budget_and_two_ticks() {
             assert!(message.ends_with(&format!("of CPU time, in {name}")), "{message}");
             assert!(took >= budget, "{name} was stopped after {took:?}");
             took
-        });
-        let least = took.min().expect("five");
-        // Half a tick for what timers add.
-        assert!(least <= budget + 2 * TICK + TICK / 2, "{name} was stopped after {least:?}");
+        };
+        // On a busy machine the ticker itself comes late: then again. Half a tick is for what timers add.
+        let give_up = Instant::now() + Duration::from_secs(10);
+        let mut least = attempt();
+        while least > budget + 2 * TICK + TICK / 2 {
+            assert!(Instant::now() < give_up, "{name} was stopped after {least:?} at best");
+            least = least.min(attempt());
+        }
     };
     check("pick", budget::PICK, &|instance| pick(instance).map(drop));
     check("complete", budget::COMPLETE, &|instance| instance.complete(&[completion(0)], 1));
