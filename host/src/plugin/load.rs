@@ -269,7 +269,7 @@ fn check_imports(engine: &Engine, component: &types::Component, kind: PluginKind
     let granted: Vec<_> = imports_of(kind).iter().map(|(interface, _)| *interface).collect();
     Err(LoadError(format!(
         "imports {}, which a {kind} may not: it may import {PACKAGE}/{{{}}}@{PACKAGE_VERSION} and, of WASI {}, cli, \
-         clocks, io and random",
+         clocks, filesystem (without any folder), io and random",
         refused.join(", "),
         granted.join(", "),
         wasi::VERSION,

@@ -57,6 +57,18 @@ fn a_trap_says_in_which_functions_it_happened() {
 }
 
 #[test]
+fn a_panic_says_who_panicked() {
+    let guest = Guest {
+        items: "(func $_ZN4core9panicking9panic_fmt17h0123456789abcdefE unreachable)
+            (func $choose (call $_ZN4core9panicking9panic_fmt17h0123456789abcdefE))",
+        pick: "(call $choose) (i32.const 0)",
+        ..Guest::default()
+    };
+    let (_, _, message) = kind(pick(&mut guest.instance()));
+    assert_eq!(message, "trapped: it panicked or aborted (unreachable code), in choose < pick");
+}
+
+#[test]
 fn endless_recursion_is_a_trap() {
     let guest = Guest {
         items: "(func $again (param i64) (result i64)

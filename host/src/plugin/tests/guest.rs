@@ -85,6 +85,20 @@ impl Guest {
         component(&self.text(), "balancer-plugin")
     }
 
+    /// The component as a toolchain for WASI 0.1 makes it: with the adapter from that to 0.2.
+    pub fn component_with_adapter(&self) -> Vec<u8> {
+        use wasi_preview1_component_adapter_provider::{
+            WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+        };
+        let (resolve, world) = resolve(&[], true, "balancer-plugin");
+        let mut module = wat::parse_str(self.text()).expect("the text parses");
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+        let mut encoder = ComponentEncoder::default();
+        let adapter = (WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER);
+        encoder.module(&module).expect("the module fits").adapter(adapter.0, adapter.1).expect("the adapter fits");
+        encoder.encode().expect("the module fits its world")
+    }
+
     pub fn version(&self, runtime: &Runtime) -> Arc<Version> {
         runtime.load(&plugin_name(), &self.component()).expect("the guest is right")
     }
@@ -103,6 +117,14 @@ pub fn component(text: &str, world: &str) -> Vec<u8> {
 /// Wraps a core module in text into a component of a world. `wit` are packages of the test's own, in order of need;
 /// `ours` says whether they stand upon the real `sluice:plugin`.
 pub fn component_of(text: &str, wit: &[&str], ours: bool, world: &str) -> Vec<u8> {
+    let (resolve, world) = resolve(wit, ours, world);
+    let mut module = wat::parse_str(text).expect("the text parses");
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+    let mut encoder = ComponentEncoder::default();
+    encoder.module(&module).expect("the module fits").encode().expect("the module fits its world")
+}
+
+fn resolve(wit: &[&str], ours: bool, world: &str) -> (Resolve, WorldId) {
     let mut resolve = Resolve::default();
     let mut package = None;
     if ours {
@@ -112,13 +134,7 @@ pub fn component_of(text: &str, wit: &[&str], ours: bool, world: &str) -> Vec<u8
         package = Some(resolve.push_source("test.wit", text).expect("the test's WIT parses"));
     }
     let world = resolve.select_world(package.as_slice(), Some(world)).expect("the world is there");
-    encode(wat::parse_str(text).expect("the text parses"), &resolve, world)
-}
-
-fn encode(mut module: Vec<u8>, resolve: &Resolve, world: WorldId) -> Vec<u8> {
-    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8, false).expect("the world fits");
-    let mut encoder = ComponentEncoder::default();
-    encoder.module(&module).expect("the module fits").encode().expect("the module fits its world")
+    (resolve, world)
 }
 
 pub fn runtime() -> Arc<Runtime> {

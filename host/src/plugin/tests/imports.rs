@@ -324,3 +324,32 @@ fn randomness_without_end_is_refused() {
     let fault = pick_for(&mut with_wasi(&guest), u64::MAX, &Incoming::default()).unwrap_err();
     assert_eq!(fault.message, "asked for more than 1 MiB of random bytes, in pick");
 }
+
+#[test]
+fn a_component_of_a_wasi_toolchain_runs_and_prints() {
+    // What a C library does to print a line, and what a hash map does for its seed.
+    let guest = Guest {
+        items: r#"(import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ (param i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "fd_prestat_get" (func $prestat (param i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "path_open"
+              (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+            (data (i32.const 512) "printed\n")"#,
+        pick: "(i32.store (i32.const 64) (i32.const 512)) (i32.store (i32.const 68) (i32.const 8))
+            (if (call $fd_write (i32.const 1) (i32.const 64) (i32.const 1) (i32.const 72)) (then unreachable))
+            (if (call $random (i32.const 80) (i32.const 16)) (then unreachable))
+            (if (call $environ (i32.const 100) (i32.const 104)) (then unreachable))
+            (if (i32.load (i32.const 100)) (then unreachable))
+            (if (i32.eqz (call $prestat (i32.const 3) (i32.const 112))) (then unreachable))
+            (if (i32.eqz (call $open (i32.const 3) (i32.const 0) (i32.const 512) (i32.const 4) (i32.const 0)
+              (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 112))) (then unreachable))
+            (call $answer (i32.load (i32.const 72)))",
+        ..Guest::default()
+    };
+    let version = runtime().load(&plugin_name(), &guest.component_with_adapter()).unwrap_or_else(|e| panic!("{e}"));
+    let mut instance = version.balancer(&context()).unwrap();
+    let lines = logged(|| assert_eq!(pick(&mut instance).unwrap(), Some(8), "bytes written"));
+    let line: serde_json::Value = serde_json::from_str(lines.trim()).expect("one line");
+    assert_eq!(line["fields"]["message"], "printed");
+}

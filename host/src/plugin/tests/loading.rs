@@ -160,25 +160,26 @@ fn importing(wit: &[&str], imports: &'static str) -> Vec<u8> {
 fn imports_beyond_the_kinds_are_all_named() {
     let bytes = importing(
         &[
-            "package wasi:filesystem@0.2.0; interface types { open: func(); }",
+            "package wasi:http@0.2.0; interface outgoing-handler { handle: func(); }",
             "package wasi:sockets@0.2.3; interface tcp { connect: func(); }",
             "package test:t; world w { include sluice:plugin/balancer-plugin@0.1.0;
-                import wasi:filesystem/types@0.2.0; import wasi:sockets/tcp@0.2.3;
+                import wasi:http/outgoing-handler@0.2.0; import wasi:sockets/tcp@0.2.3;
                 import sluice:plugin/http@0.1.0; import sluice:plugin/clock@0.1.0; import shell: func(); }",
         ],
-        r#"(import "wasi:filesystem/types@0.2.0" "open" (func))
+        r#"(import "wasi:http/outgoing-handler@0.2.0" "handle" (func))
            (import "wasi:sockets/tcp@0.2.3" "connect" (func))
            (import "sluice:plugin/clock@0.1.0" "now" (func (result i64)))
            (import "$root" "shell" (func))"#,
     );
     let message = refusal(&bytes);
     let (named, rest) = message.split_once(", which a balancer may not: ").unwrap_or_else(|| panic!("{message}"));
-    for import in ["wasi:filesystem/types@0.2.0", "wasi:sockets/tcp@0.2.3", "sluice:plugin/clock@0.1.0", "shell"] {
+    for import in ["wasi:http/outgoing-handler@0.2.0", "wasi:sockets/tcp@0.2.3", "sluice:plugin/clock@0.1.0", "shell"] {
         assert!(named.contains(import), "{import} in {message}");
     }
     assert_eq!(
         rest,
-        "it may import sluice:plugin/{types, log, load, incoming}@0.1 and, of WASI 0.2, cli, clocks, io and random"
+        "it may import sluice:plugin/{types, log, load, incoming}@0.1 and, of WASI 0.2, cli, clocks, filesystem (without any folder), io \
+         and random"
     );
 }
 
