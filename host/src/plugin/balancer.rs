@@ -10,16 +10,16 @@ use wasmtime::{
 };
 
 use super::{
-    Fault, InstanceError, PolicyContext, Problem,
+    Fault, InstanceError, LoadError, PolicyContext, Problem,
     bindings::balancer::{
         BalancerPlugin, BalancerPluginPre,
         exports::sluice::plugin::{
             balancer::{Completion as GuestCompletion, Endpoint as GuestEndpoint, Request as GuestRequest},
-            policy::Context as GuestContext,
+            policy::{Context as GuestContext, Problem as GuestProblem},
         },
         sluice::plugin::{incoming, load, log, types},
     },
-    instance::{State, call, store},
+    instance::{Exports, State, call, store},
     limits::budget,
     log::printable,
     version::{Asks, Identity, Linked},
@@ -53,7 +53,8 @@ pub struct Incoming {
 /// One instance of a balancer: `Send`, used by one thread at a time.
 pub struct BalancerInstance {
     store: Store<State>,
-    guest: BalancerPlugin,
+    /// Boxed, so that an instance is small to hand about.
+    guest: Box<BalancerPlugin>,
     asks: Asks,
     /// Kept, so that a batch allocates nothing on the host.
     batch: Vec<GuestCompletion>,
@@ -72,7 +73,7 @@ impl BalancerInstance {
         Ok(instance)
     }
 
-    pub(super) fn instantiate(
+    fn instantiate(
         pre: &BalancerPluginPre<State>,
         asks: Asks,
         identity: &Arc<Identity>,
@@ -80,7 +81,7 @@ impl BalancerInstance {
     ) -> Result<Self, Fault> {
         let mut store = store(pre.engine(), identity, context);
         let guest = call(&mut store, "instantiate", budget::PREPARE, |store| pre.instantiate(store))?;
-        Ok(Self { store, guest, asks, batch: Vec::new() })
+        Ok(Self { store, guest: Box::new(guest), asks, batch: Vec::new() })
     }
 
     fn configure(&mut self, context: &PolicyContext) -> Result<(), InstanceError> {
@@ -277,7 +278,23 @@ fn outcome(outcome: Outcome) -> types::Outcome {
     }
 }
 
-/// What a component of this kind is, once its imports are resolved.
-pub(super) fn linked(pre: InstancePre<State>, asks: Asks) -> wasmtime::Result<Linked> {
-    Ok(Linked::Balancer { pre: BalancerPluginPre::new(pre)?, asks })
+/// Resolves the exports, and sees by one instance that they have the right types and that it starts.
+pub(super) fn link(
+    pre: InstancePre<State>,
+    asks: Asks,
+    identity: &Arc<Identity>,
+    context: &PolicyContext,
+) -> Result<Linked, LoadError> {
+    let pre = BalancerPluginPre::new(pre).map_err(|error| LoadError(format!("does not fit its world: {error:#}")))?;
+    let mut store = store(pre.engine(), identity, context);
+    let instance = call(&mut store, "instantiate", budget::PREPARE, |store| pre.instance_pre().instantiate(store))
+        .map_err(|fault| LoadError(format!("cannot be instantiated: {}", fault.message)))?;
+    let mut exports = Exports { store: &mut store, instance };
+    exports.check::<(GuestContext,), (Result<(), Vec<GuestProblem>>,)>("policy", "configure")?;
+    exports.check::<(), (Vec<u8>,)>("policy", "save")?;
+    exports.check::<(Vec<u8>,), (Result<(), String>,)>("policy", "restore")?;
+    exports.check::<(Vec<GuestEndpoint>, InstantUs), ()>("balancer", "update")?;
+    exports.check::<(GuestRequest,), (Option<Slot>,)>("balancer", "pick")?;
+    exports.check::<(Vec<GuestCompletion>, InstantUs), ()>("balancer", "complete")?;
+    Ok(Linked::Balancer { pre, asks })
 }

@@ -1,8 +1,6 @@
 //! From wasmtime's errors to a [`Fault`]: what kind it is, and one sentence that says where.
 
-use std::fmt::Write;
-
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
 use super::{Fault, FaultKind, instance::State, limits, log::printable};
 
@@ -49,16 +47,31 @@ fn cause(error: &wasmtime::Error) -> String {
     }
 }
 
+/// Crates and functions by which a language gets from a panic to the trap: the guest's author knows them.
+const PANIC_MACHINERY: [&str; 6] = ["core::", "std::", "alloc::", "__rust", "rust_", "abort"];
+
+/// The innermost functions first. Left out: what lies between a panic and its trap, and the shims that toolchains put
+/// between modules, which have no names. Where nothing else is there they are shown.
 fn add_frames(message: &mut String, backtrace: &WasmBacktrace) {
-    for (index, frame) in backtrace.frames().iter().take(FRAMES_MAX).enumerate() {
+    let names: Vec<_> = backtrace.frames().iter().map(|frame| (name(frame), frame.func_name().is_some())).collect();
+    let any_named = names.iter().any(|(_, named)| *named);
+    let shown = names.iter().filter(|(_, named)| *named || !any_named).map(|(name, _)| name);
+    let is_machinery = |name: &&String| PANIC_MACHINERY.iter().any(|start| name.starts_with(start));
+    let own: Vec<_> = shown.clone().skip_while(is_machinery).collect();
+    let shown = if own.is_empty() { shown.collect() } else { own };
+    for (index, name) in shown.into_iter().enumerate() {
         message.push_str(if index == 0 { ", in " } else { " < " });
-        // Writing to a string does not fail.
-        let _ = match frame.func_name() {
-            Some(name) => write!(message, "{:#}", rustc_demangle::demangle(name)),
-            None => write!(message, "function {}", frame.func_index()),
-        };
+        if index == FRAMES_MAX {
+            message.push('…');
+            return;
+        }
+        message.push_str(name);
     }
-    if backtrace.frames().len() > FRAMES_MAX {
-        message.push_str(" < …");
+}
+
+fn name(frame: &FrameInfo) -> String {
+    match frame.func_name() {
+        Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+        None => format!("function {}", frame.func_index()),
     }
 }

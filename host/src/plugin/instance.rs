@@ -3,9 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use wasmtime::{Engine, Store};
+use wasmtime::{
+    Engine, Store,
+    component::{ComponentNamedList, Instance, Lift, Lower},
+};
 
-use super::{Fault, PolicyContext, balancer::Imports, fault, limits, log::LogLines, version::Identity, wasi::Wasi};
+use super::{
+    Fault, LoadError, PolicyContext, balancer::Imports, fault, limits, load, log::LogLines, version::Identity,
+    wasi::Wasi,
+};
 
 /// What the host keeps for one instance; its imports answer from this.
 pub(super) struct State {
@@ -46,4 +52,30 @@ pub(super) fn call<R>(
     state.deadline.begin(budget);
     state.memory.forget_refusal();
     guest(store).map_err(|error| fault::classify(name, &error, store.data()))
+}
+
+/// An instance's exports, to be checked one by one: the generated code would not say which one is wrong.
+pub(super) struct Exports<'a> {
+    pub store: &'a mut Store<State>,
+    pub instance: Instance,
+}
+
+impl Exports<'_> {
+    /// Whether `function` of our `interface` takes and gives these types.
+    pub fn check<P, R>(&mut self, interface: &str, function: &str) -> Result<(), LoadError>
+    where
+        P: ComponentNamedList + Lower,
+        R: ComponentNamedList + Lift,
+    {
+        let name = format!("{}/{interface}@{}.0", load::PACKAGE, load::PACKAGE_VERSION);
+        let index = self.instance.get_export_index(&mut *self.store, None, &name);
+        let index = index.and_then(|index| self.instance.get_export_index(&mut *self.store, Some(&index), function));
+        let func = index.and_then(|index| self.instance.get_func(&mut *self.store, index));
+        let typed = func.map(|func| func.typed::<P, R>(&*self.store));
+        match typed {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(LoadError(format!("has another {name}.{function} than the interface: {error:#}"))),
+            None => Err(LoadError(format!("lacks the function {function} of {name}"))),
+        }
+    }
 }

@@ -42,8 +42,9 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Reading the thread's CPU clock is a system call of about 300 ns, twice a pick. So a call begins without
 /// reading it, with the epoch deadline at the next tick; when that comes, and only then, the clock is read and
 /// the budget granted from there. A guest that spins is therefore stopped after at most `budget + 2 ticks` of CPU
-/// time: one until the first look, one for the last grain of the budget. A thread that is descheduled consumes no
-/// CPU time, and so overruns nothing however long it waits.
+/// time: one until the first look, one for the last grain of the budget (and where the machine is so busy that the
+/// ticker wakes late, by that delay). A thread that is descheduled consumes no CPU time, and so overruns nothing
+/// however long it waits.
 #[derive(Debug)]
 pub(super) struct Deadline {
     budget: Duration,

@@ -16,7 +16,7 @@ use wasmtime::{
 };
 
 use super::{
-    BalancerInstance, LoadError, PolicyContext, Runtime, balancer,
+    LoadError, PolicyContext, Runtime, balancer,
     cache::Sha256,
     version::{Asks, Identity, Linked, Usage, Version},
     wasi,
@@ -31,8 +31,8 @@ const COMPONENT_BYTES_MAX: usize = 64 << 20;
 const TRIAL_MEMORY_BYTES_MAX: usize = 1 << 30;
 
 /// Our package, and its version up to where versions are compatible.
-const PACKAGE: &str = "sluice:plugin";
-const PACKAGE_VERSION: &str = "0.1";
+pub(super) const PACKAGE: &str = "sluice:plugin";
+pub(super) const PACKAGE_VERSION: &str = "0.1";
 
 impl Runtime {
     /// Compiles (or takes from the cache) and checks: a component, of one kind, complete, importing no more
@@ -86,25 +86,21 @@ impl Runtime {
         }
     }
 
-    /// Resolves the imports, and sees by one instance that the exports have the right types and that it starts.
+    /// Resolves imports and exports.
     fn link(&self, compiled: &Component, ty: &types::Component, identity: &Arc<Identity>) -> Result<Linked, LoadError> {
         let mismatch = |error: wasmtime::Error| LoadError(format!("does not fit its world: {error:#}"));
         let mut linker = Linker::new(&self.engine);
         balancer::define_imports(&mut linker).map_err(mismatch)?;
         wasi::define_imports(&mut linker, &self.engine, ty).map_err(mismatch)?;
         let pre = linker.instantiate_pre(compiled).map_err(mismatch)?;
-        let linked = balancer::linked(pre, asks(&self.engine, ty)).map_err(mismatch)?;
-        let context = PolicyContext {
+        let trial = PolicyContext {
             name: "trial".to_owned(),
             settings: serde_json::Value::Object(serde_json::Map::new()),
             seed: 0,
             memory_bytes_max: TRIAL_MEMORY_BYTES_MAX,
             clock: Clock::start(),
         };
-        let Linked::Balancer { pre, asks } = &linked;
-        BalancerInstance::instantiate(pre, *asks, identity, &context)
-            .map_err(|fault| LoadError(format!("cannot be instantiated: {}", fault.message)))?;
-        Ok(linked)
+        balancer::link(pre, asks(&self.engine, ty), identity, &trial)
     }
 }
 
@@ -273,7 +269,7 @@ fn check_imports(engine: &Engine, component: &types::Component, kind: PluginKind
     let granted: Vec<_> = imports_of(kind).iter().map(|(interface, _)| *interface).collect();
     Err(LoadError(format!(
         "imports {}, which a {kind} may not: it may import {PACKAGE}/{{{}}}@{PACKAGE_VERSION} and, of WASI {}, cli, \
-         clocks, io and random",
+         clocks, filesystem (without any folder), io and random",
         refused.join(", "),
         granted.join(", "),
         wasi::VERSION,

@@ -180,3 +180,99 @@ fn list(dir: &Path) -> io::Result<Vec<StoredVersion>> {
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn name(name: &str) -> PluginName {
+        name.parse().unwrap()
+    }
+
+    fn open(dir: &tempfile::TempDir) -> ComponentStore {
+        ComponentStore::open(dir.path()).unwrap()
+    }
+
+    /// Keeps a version as if it had been uploaded `ago` seconds before now.
+    fn put_ago(store: &ComponentStore, plugin: &PluginName, component: &[u8], ago: u64) -> VersionId {
+        let id = store.put(plugin, component).unwrap().id;
+        let file = File::options().write(true).open(store.path(plugin, id)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(ago)).unwrap();
+        id
+    }
+
+    #[test]
+    fn what_was_uploaded_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = open(&dir).put(&name("mine"), b"one").unwrap();
+        assert_eq!((kept.id, kept.bytes), (VersionId::of(b"one"), 3));
+        let store = open(&dir);
+        assert_eq!(store.plugins().unwrap(), [name("mine")]);
+        assert_eq!(store.versions(&name("mine")).unwrap(), [kept]);
+        assert_eq!(store.get(&name("mine"), kept.id).unwrap().unwrap(), b"one");
+        assert_eq!(store.get(&name("mine"), VersionId::of(b"two")).unwrap(), None);
+        assert_eq!(store.versions(&name("other")).unwrap(), []);
+    }
+
+    #[test]
+    fn versions_are_listed_from_the_latest_upload_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let ids = [(b"a", 30), (b"b", 10), (b"c", 20)].map(|(bytes, ago)| put_ago(&store, &name("p"), bytes, ago));
+        let listed = || store.versions(&name("p")).unwrap().iter().map(|version| version.id).collect::<Vec<_>>();
+        assert_eq!(listed(), [ids[1], ids[2], ids[0]]);
+        store.put(&name("p"), b"a").unwrap();
+        assert_eq!(listed(), [ids[0], ids[1], ids[2]], "uploaded again is uploaded now");
+    }
+
+    #[test]
+    fn the_oldest_beyond_the_bound_go_but_never_one_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let ids: Vec<_> = (0..5_u8).map(|n| put_ago(&store, &name("p"), &[n], u64::from(n) * 10)).collect();
+        let in_use = BTreeSet::from([ids[4]]);
+        assert_eq!(store.prune(&name("p"), 2, &in_use).unwrap(), [ids[2], ids[3]]);
+        let left: BTreeSet<_> = store.versions(&name("p")).unwrap().iter().map(|version| version.id).collect();
+        assert_eq!(left, BTreeSet::from([ids[0], ids[1], ids[4]]));
+        assert_eq!(store.prune(&name("p"), 0, &left).unwrap(), []);
+    }
+
+    #[test]
+    fn a_damaged_version_is_never_given_out_and_can_be_uploaded_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let id = store.put(&name("p"), b"whole").unwrap().id;
+        fs::write(store.path(&name("p"), id), b"whol").unwrap();
+        let error = store.get(&name("p"), id).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }) && error.to_string().contains(&id.to_string()), "{error}");
+        store.put(&name("p"), b"whole").unwrap();
+        assert_eq!(store.get(&name("p"), id).unwrap().unwrap(), b"whole");
+    }
+
+    #[test]
+    fn what_a_crash_left_unfinished_is_no_version_and_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let id = store.put(&name("p"), b"whole").unwrap().id;
+        let left = dir.path().join("plugins/p").join(format!("{UNFINISHED}abc123"));
+        fs::write(&left, b"whol").unwrap();
+        fs::write(dir.path().join("plugins/a file"), b"of somebody else").unwrap();
+        assert_eq!(store.versions(&name("p")).unwrap().len(), 1);
+        let store = open(&dir);
+        assert!(!left.exists());
+        assert_eq!(store.get(&name("p"), id).unwrap().unwrap(), b"whole");
+        assert_eq!(store.plugins().unwrap(), [name("p")]);
+    }
+
+    #[test]
+    fn a_data_dir_that_cannot_be_written_is_one_clear_error() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let error = ComponentStore::open(&dir.path().join("file")).unwrap_err().to_string();
+        assert!(error.starts_with("data_dir cannot be used: ") && error.contains("file/plugins: "), "{error}");
+        let error = ComponentStore::open(Path::new("/proc/nowhere")).unwrap_err().to_string();
+        assert!(error.starts_with("data_dir cannot be used: /proc/nowhere/plugins: "), "{error}");
+    }
+}

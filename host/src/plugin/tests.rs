@@ -3,5 +3,6 @@
 mod calls;
 mod faults;
 pub(super) mod guest;
+mod hostile;
 mod imports;
 mod loading;

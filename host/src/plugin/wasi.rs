@@ -1,8 +1,9 @@
 //! A small WASI 0.2 for components whose toolchain always imports it (DESIGN.md §3.3).
 //!
 //! What is printed goes to the gateway's log, clocks are the host's, randomness is seeded, and exiting is a trap;
-//! there are no arguments, no environment, nothing to read. Nothing here blocks. What a tolerated interface has
-//! besides traps when it is called. All else of WASI is refused when the component is loaded.
+//! there are no arguments, no environment, nothing to read, and no folders (a C library imports `filesystem` for what
+//! it prints, too). Nothing here blocks. What a tolerated interface has besides traps when it is called. All else of
+//! WASI is refused when the component is loaded.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ use super::{instance::State, limits::GUEST_BYTES_MAX, load::ImportName};
 use crate::model::Clock;
 
 /// The interfaces of WASI 0.2 that every kind may import.
-pub(super) const INTERFACES: [&str; 19] = [
+pub(super) const INTERFACES: [&str; 20] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stdin",
@@ -32,13 +33,14 @@ pub(super) const INTERFACES: [&str; 19] = [
     "wasi:cli/terminal-stderr",
     "wasi:clocks/monotonic-clock",
     "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
     "wasi:io/error",
     "wasi:io/poll",
     "wasi:io/streams",
     "wasi:random/random",
     "wasi:random/insecure",
     "wasi:random/insecure-seed",
-    "wasi:clocks/timezone",
 ];
 
 /// The version of WASI that is spoken.
@@ -97,7 +99,8 @@ enum InputStream {}
 enum OutputStream {}
 enum IoError {}
 enum Pollable {}
-enum Terminal {}
+/// Of what there is none: terminals, files, folders.
+enum Absent {}
 
 /// An interface that uses another's resource calls it by the same name.
 fn resource_type(name: &str) -> ResourceType {
@@ -106,7 +109,7 @@ fn resource_type(name: &str) -> ResourceType {
         "output-stream" => ResourceType::host::<OutputStream>(),
         "error" => ResourceType::host::<IoError>(),
         "pollable" => ResourceType::host::<Pollable>(),
-        _ => ResourceType::host::<Terminal>(),
+        _ => ResourceType::host::<Absent>(),
     }
 }
 
@@ -146,7 +149,7 @@ fn define_io(to: &mut LinkerInstance<'_, State>, interface: &str, item: &str) ->
         (
             "wasi:cli/terminal-stdin" | "wasi:cli/terminal-stdout" | "wasi:cli/terminal-stderr",
             "get-terminal-stdin" | "get-terminal-stdout" | "get-terminal-stderr",
-        ) => to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((None::<Resource<Terminal>>,)))?,
+        ) => to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((None::<Resource<Absent>>,)))?,
         ("wasi:io/error", "[method]error.to-debug-string") => {
             to.func_wrap(item, |_: Cx<'_>, (_,): (Resource<IoError>,)| Ok(("error".to_owned(),)))?;
         }
@@ -182,6 +185,9 @@ fn define_system(to: &mut LinkerInstance<'_, State>, interface: &str, item: &str
             to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((Vec::<String>::new(),)))?;
         }
         ("wasi:cli/environment", "initial-cwd") => to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((None::<String>,)))?,
+        ("wasi:filesystem/preopens", "get-directories") => {
+            to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((Vec::<(Resource<Absent>, String)>::new(),)))?;
+        }
         ("wasi:cli/exit", "exit") => to.func_wrap(item, |_: Cx<'_>, (status,): (Result<(), ()>,)| -> Result<()> {
             bail!("called exit with {}", if status.is_ok() { "success" } else { "failure" })
         })?,

@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -9,7 +9,7 @@ use std::{
 
 use super::guest::{Guest, completion, context, member, pick, pick_for, runtime};
 use crate::plugin::{
-    Fault, FaultKind, Incoming, InstanceError, PolicyContext,
+    BalancerInstance, Fault, FaultKind, Incoming, InstanceError, PolicyContext,
     limits::{TICK, budget, thread_cpu},
 };
 
@@ -57,6 +57,18 @@ fn a_trap_says_in_which_functions_it_happened() {
 }
 
 #[test]
+fn a_panic_says_who_panicked() {
+    let guest = Guest {
+        items: "(func $_ZN4core9panicking9panic_fmt17h0123456789abcdefE unreachable)
+            (func $choose (call $_ZN4core9panicking9panic_fmt17h0123456789abcdefE))",
+        pick: "(call $choose) (i32.const 0)",
+        ..Guest::default()
+    };
+    let (_, _, message) = kind(pick(&mut guest.instance()));
+    assert_eq!(message, "trapped: it panicked or aborted (unreachable code), in choose < pick");
+}
+
+#[test]
 fn endless_recursion_is_a_trap() {
     let guest = Guest {
         items: "(func $again (param i64) (result i64)
@@ -69,34 +81,50 @@ fn endless_recursion_is_a_trap() {
     assert!(message.contains("call stack exhausted") && message.ends_with("< …"), "{message}");
 }
 
+/// Held by the tests that measure time, so that one does not starve the other's ticker.
+static CLOCKED: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_spinning_call_is_stopped_within_its_budget_and_two_ticks() {
-    let guest = Guest { save: SPIN, pick: SPIN, complete: SPIN, update: SPIN, ..Guest::default() };
+    let _alone = CLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
+    let guest = Guest { save: SPIN, restore: SPIN, pick: SPIN, complete: SPIN, update: SPIN, ..Guest::default() };
     let version = guest.version(&runtime());
-    // What a machine's timers add to a tick.
-    let slack = Duration::from_millis(3);
-    let check = |name, budget: Duration, answer: Result<(), Fault>, took: Duration| {
-        let (kind, call, message) = kind(answer);
-        assert_eq!((kind, call), (FaultKind::Deadline, name));
-        assert!(message.contains("CPU time, in"), "{message}");
-        assert!(took >= budget, "{name} was stopped after {took:?}");
-        assert!(took <= budget + 2 * TICK + slack, "{name} was stopped after {took:?}");
+    let check = |name, budget: Duration, call: &dyn Fn(&mut BalancerInstance) -> Result<(), Fault>| {
+        let attempt = || {
+            let mut instance = version.balancer(&context()).unwrap();
+            let begin = thread_cpu();
+            let (kind, at, message) = kind(call(&mut instance));
+            let took = thread_cpu() - begin;
+            assert_eq!((kind, at), (FaultKind::Deadline, name));
+            assert!(message.ends_with(&format!("of CPU time, in {name}")), "{message}");
+            assert!(took >= budget, "{name} was stopped after {took:?}");
+            took
+        };
+        // On a busy machine the ticker itself comes late: then again. Half a tick is for what timers add.
+        let give_up = Instant::now() + Duration::from_secs(10);
+        let mut least = attempt();
+        while least > budget + 2 * TICK + TICK / 2 {
+            assert!(Instant::now() < give_up, "{name} was stopped after {least:?} at best");
+            least = least.min(attempt());
+        }
     };
-    let instance = || version.balancer(&context()).unwrap();
-    let timed = |call: &mut dyn FnMut() -> Result<(), Fault>| {
-        let begin = thread_cpu();
-        let answer = call();
-        (answer, thread_cpu() - begin)
-    };
-    let (mut a, mut b, mut c, mut d) = (instance(), instance(), instance(), instance());
-    let (answer, took) = timed(&mut || pick(&mut a).map(drop));
-    check("pick", budget::PICK, answer, took);
-    let (answer, took) = timed(&mut || b.complete(&[completion(0)], 1));
-    check("complete", budget::COMPLETE, answer, took);
-    let (answer, took) = timed(&mut || c.save().map(drop));
-    check("save", budget::SAVE, answer, took);
-    let (answer, took) = timed(&mut || d.update(&[member(0)], 1));
-    check("update", budget::PREPARE, answer, took);
+    check("pick", budget::PICK, &|instance| pick(instance).map(drop));
+    check("complete", budget::COMPLETE, &|instance| instance.complete(&[completion(0)], 1));
+    check("save", budget::SAVE, &|instance| instance.save().map(drop));
+}
+
+#[test]
+fn a_spinning_preparation_is_stopped_after_a_second() {
+    let version = Guest { update: SPIN, ..Guest::default() }.version(&runtime());
+    let mut instance = version.balancer(&context()).unwrap();
+    let begin = thread_cpu();
+    let (kind, call, message) = kind(instance.update(&[member(0)], 1));
+    assert_eq!(
+        (kind, call, message.as_str()),
+        (FaultKind::Deadline, "update", "took more than 1s of CPU time, in update")
+    );
+    // Whatever else runs here: ticks come late, but they come.
+    assert!(thread_cpu() - begin < 2 * budget::PREPARE);
 }
 
 /// A loop of `hash` rounds, then slot 1.
@@ -106,6 +134,7 @@ const ROUNDS: &str = "(loop $again
 
 #[test]
 fn a_starved_worker_is_no_overrun() {
+    let _alone = CLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut instance = Guest { pick: ROUNDS, ..Guest::default() }.instance();
     let incoming = Incoming::default();
     let begin = Instant::now();

@@ -1,9 +1,9 @@
 //! Components of a few lines: a core module in text, wrapped by `wit-component` against `wit/`.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{Resolve, WorldId};
 
 use crate::{
     model::{Clock, Completion, Endpoint, EndpointState, Outcome, Slot, Weight},
@@ -82,7 +82,21 @@ impl Guest {
 
     /// The component, of world `balancer-plugin`.
     pub fn component(&self) -> Vec<u8> {
-        component(&self.text(), Path::new("../wit"), "balancer-plugin")
+        component(&self.text(), "balancer-plugin")
+    }
+
+    /// The component as a toolchain for WASI 0.1 makes it: with the adapter from that to 0.2.
+    pub fn component_with_adapter(&self) -> Vec<u8> {
+        use wasi_preview1_component_adapter_provider::{
+            WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+        };
+        let (resolve, world) = resolve(&[], true, "balancer-plugin");
+        let mut module = wat::parse_str(self.text()).expect("the text parses");
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
+        let mut encoder = ComponentEncoder::default();
+        let adapter = (WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER);
+        encoder.module(&module).expect("the module fits").adapter(adapter.0, adapter.1).expect("the adapter fits");
+        encoder.encode().expect("the module fits its world")
     }
 
     pub fn version(&self, runtime: &Runtime) -> Arc<Version> {
@@ -95,15 +109,32 @@ impl Guest {
     }
 }
 
-/// Wraps a core module in text into a component of a world.
-pub fn component(text: &str, wit: &Path, world: &str) -> Vec<u8> {
-    let mut resolve = Resolve::default();
-    let (package, _) = resolve.push_path(wit).expect("the WIT parses");
-    let world = resolve.select_world(&[package], Some(world)).expect("the world is there");
+/// Wraps a core module in text into a component of a world of ours.
+pub fn component(text: &str, world: &str) -> Vec<u8> {
+    component_of(text, &[], true, world)
+}
+
+/// Wraps a core module in text into a component of a world. `wit` are packages of the test's own, in order of need;
+/// `ours` says whether they stand upon the real `sluice:plugin`.
+pub fn component_of(text: &str, wit: &[&str], ours: bool, world: &str) -> Vec<u8> {
+    let (resolve, world) = resolve(wit, ours, world);
     let mut module = wat::parse_str(text).expect("the text parses");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
     let mut encoder = ComponentEncoder::default();
     encoder.module(&module).expect("the module fits").encode().expect("the module fits its world")
+}
+
+fn resolve(wit: &[&str], ours: bool, world: &str) -> (Resolve, WorldId) {
+    let mut resolve = Resolve::default();
+    let mut package = None;
+    if ours {
+        package = Some(resolve.push_path("../wit").expect("the WIT parses").0);
+    }
+    for text in wit {
+        package = Some(resolve.push_source("test.wit", text).expect("the test's WIT parses"));
+    }
+    let world = resolve.select_world(package.as_slice(), Some(world)).expect("the world is there");
+    (resolve, world)
 }
 
 pub fn runtime() -> Arc<Runtime> {
