@@ -1,5 +1,6 @@
 //! Sluice: an API gateway whose every policy is a WebAssembly component, replaceable while traffic flows.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod gateway;

@@ -14,6 +14,7 @@ mod headers;
 mod known;
 mod limits;
 mod listener;
+mod locate;
 mod path;
 mod plugins;
 mod policy;
@@ -33,6 +34,7 @@ use std::path::Path;
 
 pub use files::CONFIG_BYTES_MAX;
 pub use known::Known;
+pub use locate::{Finding, data_dir, locate};
 pub use policy::{PointerProblem, policy_from_json};
 pub use problem::{ConfigErrors, Position, Problem};
 pub use restart::restart_differences;

@@ -241,7 +241,7 @@ fn entry<'a>(
 const KEY_SHOWN_LEN_MAX: usize = 80;
 
 /// `parent.name`, the name as it would be written in TOML.
-fn join(parent: &str, name: &str) -> String {
+pub(super) fn join(parent: &str, name: &str) -> String {
     let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let shown = &name[..name.floor_char_boundary(KEY_SHOWN_LEN_MAX)];
     let dots = if shown.len() < name.len() { "…" } else { "" };

@@ -28,6 +28,13 @@ pub struct GatewayOptions {
     pub limits: Limits,
 }
 
+impl GatewayOptions {
+    /// Where the code that plugins were compiled to is kept.
+    pub fn code_cache_dir(&self) -> PathBuf {
+        self.data_dir.join("cache")
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum AccessLog {
     Off,

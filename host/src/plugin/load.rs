@@ -24,7 +24,7 @@ use super::{
 use crate::model::{Clock, PluginKind, PluginName, VersionId};
 
 /// Largest component. Stock ones have some 50 KiB; one with a language runtime inside, some 20 MiB.
-const COMPONENT_BYTES_MAX: usize = 64 << 20;
+pub const COMPONENT_BYTES_MAX: usize = 64 << 20;
 
 /// Memory of the instance that a component is tried with: more than any limit, which is checked when a service's own
 /// instance is made.

@@ -31,6 +31,7 @@ mod wasi;
 
 pub use balancer::{BalancerInstance, Incoming, PickRequest};
 pub use engine::{CacheCounts, Runtime};
+pub use load::COMPONENT_BYTES_MAX;
 pub use stock::{StockPlugin, stock};
 pub use store::{ComponentStore, StoreError, StoredVersion};
 pub use version::Version;

@@ -54,6 +54,15 @@ impl ComponentStore {
         Ok(store)
     }
 
+    /// Plugins that have versions in a `data_dir` that may belong to a gateway which is running, or not be there at
+    /// all: nothing is made or tidied up.
+    pub fn kept_in(data_dir: &Path) -> Vec<PluginName> {
+        let store = Self { root: data_dir.join("plugins") };
+        let mut names = store.plugins().unwrap_or_default();
+        names.retain(|name| store.versions(name).is_ok_and(|versions| !versions.is_empty()));
+        names
+    }
+
     /// Keeps a version. What is there already is only marked as uploaded now. Durable when it returns.
     pub fn put(&self, plugin: &PluginName, component: &[u8]) -> Result<StoredVersion, StoreError> {
         let id = VersionId::of(component);

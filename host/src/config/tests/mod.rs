@@ -3,6 +3,7 @@
 mod all_at_once;
 mod gateway;
 mod hostile;
+mod locate;
 mod plugins;
 mod positions;
 mod reading;

@@ -1,0 +1,187 @@
+//! A client of the control API.
+
+use std::{io::Read, path::Path, time::Duration};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::{
+    Agent, Body, RequestBuilder,
+    http::{Response, header::AUTHORIZATION},
+    typestate::WithBody,
+};
+
+use super::{
+    failure::{Exit, Failure},
+    flags::ControlFlags,
+    problem_document,
+};
+
+const CONTROL_VARIABLE: &str = "SLUICE_CONTROL";
+const CONTROL_DEFAULT: &str = "http://127.0.0.1:9180";
+
+/// The gateway is on this machine or near.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A push compiles and tries the plugin for every bound service before it is answered.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// A list of ten thousand services with their endpoints.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A token is a line.
+const TOKEN_BYTES_MAX: u64 = 4096;
+
+pub(super) struct Client {
+    agent: Agent,
+    /// Without a slash at its end.
+    base: String,
+    /// The `Authorization` header's value.
+    authorization: Option<String>,
+}
+
+impl Client {
+    pub fn new(flags: &ControlFlags) -> Result<Self, Failure> {
+        let given = flags.control.clone().or_else(|| std::env::var(CONTROL_VARIABLE).ok());
+        let base = base_url(given.as_deref().unwrap_or(CONTROL_DEFAULT))?;
+        let authorization = flags.token_file.as_deref().map(bearer).transpose()?;
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // What is asked of a gateway must reach this gateway: neither a proxy of the environment nor another host.
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(CALL_TIMEOUT))
+            .build()
+            .new_agent();
+        Ok(Self { agent, base, authorization })
+    }
+
+    /// Where it talks to.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        let request = self.agent.get(self.url(path));
+        let request = self.authorization.iter().fold(request, |request, value| request.header(AUTHORIZATION, value));
+        self.answer(request.call())
+    }
+
+    pub fn delete(&self, path: &str) -> Result<Value, Failure> {
+        let request = self.agent.delete(self.url(path));
+        let request = self.authorization.iter().fold(request, |request, value| request.header(AUTHORIZATION, value));
+        self.answer(request.call())
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(self.agent.post(self.url(path)), "application/json", body.to_string().as_bytes())
+    }
+
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(self.agent.patch(self.url(path)), "application/json", body.to_string().as_bytes())
+    }
+
+    pub fn put_component(&self, path: &str, component: &[u8]) -> Result<Value, Failure> {
+        self.send(self.agent.put(self.url(path)), "application/wasm", component)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn send(&self, request: RequestBuilder<WithBody>, content_type: &str, body: &[u8]) -> Result<Value, Failure> {
+        let request = self.authorization.iter().fold(request, |request, value| request.header(AUTHORIZATION, value));
+        self.answer(request.content_type(content_type).send(body))
+    }
+
+    fn answer(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {
+        let mut answer = answer.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_BYTES_MAX)
+            .read_to_string()
+            .map_err(|error| self.unreachable(&error))?;
+        if !status.is_success() {
+            return Err(problem_document::failure(status.as_u16(), &text));
+        }
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).map_err(|error| {
+            let message = format!("{} answered {status} with something that is no JSON: {error}", self.base);
+            Failure::new(Exit::Unreachable, message)
+        })
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let hint = "is it running, and is this its control address (--control, SLUICE_CONTROL)?";
+        Failure::new(Exit::Unreachable, format_args!("no gateway answers at {}: {error}; {hint}", self.base))
+    }
+}
+
+/// An answer in the shape that this version of the command knows.
+pub(super) fn understood<T: DeserializeOwned>(answer: &Value) -> Result<T, Failure> {
+    T::deserialize(answer).map_err(|error| {
+        let message = format!("the gateway's answer is not understood ({error}); is it of another version?");
+        Failure::new(Exit::Failed, message)
+    })
+}
+
+/// `http://host:port`, also where only `host:port` is given.
+fn base_url(given: &str) -> Result<String, Failure> {
+    let wrong = |why: &str| {
+        Err(Failure::new(Exit::WrongInput, format_args!("control address {given:?}: {why}, such as {CONTROL_DEFAULT}")))
+    };
+    let with_scheme = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
+    let Ok(uri) = with_scheme.parse::<http::Uri>() else { return wrong("must be an http address") };
+    if uri.scheme_str() != Some("http") {
+        return wrong("must begin with http://, as the control listener speaks no TLS");
+    }
+    if uri.query().is_some() || uri.host().is_none_or(str::is_empty) {
+        return wrong("must be an http address");
+    }
+    Ok(with_scheme.trim_end_matches('/').to_owned())
+}
+
+fn bearer(path: &Path) -> Result<String, Failure> {
+    let wrong = |why: &str| Failure::new(Exit::WrongInput, format_args!("the token file {}: {why}", path.display()));
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(TOKEN_BYTES_MAX).read_to_string(&mut text))
+        .map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong("must hold one token of visible ASCII characters"));
+    }
+    Ok(format!("Bearer {token}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_address_is_an_http_address() {
+        for (given, base) in [
+            ("http://127.0.0.1:9180/", "http://127.0.0.1:9180"),
+            ("127.0.0.1:9180", "http://127.0.0.1:9180"),
+            ("http://gw/sluice/", "http://gw/sluice"),
+        ] {
+            assert_eq!(base_url(given).expect("right"), base);
+        }
+        for wrong in ["https://gw:1", "http://", "", "ftp://x", "http://gw?x=1", "a b"] {
+            let failure = base_url(wrong).expect_err(wrong);
+            assert_eq!(failure.exit, Exit::WrongInput, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_one_word() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), "secret-1\n").expect("writable");
+        assert_eq!(bearer(file.path()).expect("right"), "Bearer secret-1");
+        for wrong in ["", "a b", "a\r\nx: y"] {
+            std::fs::write(file.path(), wrong).expect("writable");
+            assert_eq!(bearer(file.path()).expect_err(wrong).exit, Exit::WrongInput);
+        }
+    }
+}

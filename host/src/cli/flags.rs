@@ -1,0 +1,235 @@
+//! The command line as it is typed. Checked values where a text alone tells whether it is right.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::failure::EXIT_CODES;
+use crate::model::{Percent, PluginKind, PluginName, ServiceName, VersionId};
+
+/// An API gateway whose every policy is a WebAssembly component, replaceable while traffic flows.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, after_help = EXIT_CODES)]
+pub(super) struct Flags {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print the result, or what went wrong, as JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the gateway
+    Run(RunFlags),
+    /// Check a configuration file without binding anything
+    Check(ConfigFlags),
+    /// Make, build, check and replace plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Look at services and change their policies
+    #[command(subcommand)]
+    Service(ServiceCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigFlags {
+    /// The configuration file
+    #[arg(long, default_value = "sluice.toml", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunFlags {
+    #[command(flatten)]
+    pub file: ConfigFlags,
+    /// How log lines look, on stderr; which there are is said by SLUICE_LOG (or RUST_LOG), such as "info,sluice=debug"
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people
+    Text,
+    /// One object a line; the same with --json
+    Json,
+}
+
+/// Which gateway a command talks to.
+#[derive(Debug, Args)]
+pub(super) struct ControlFlags {
+    /// The gateway's control address [default: $SLUICE_CONTROL or http://127.0.0.1:9180]
+    #[arg(long, value_name = "URL")]
+    pub control: Option<String>,
+    /// A file with the operator's token, where the gateway asks for one
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginCommand {
+    /// Make a crate that builds into a plugin and passes its own tests as it stands
+    New {
+        name: PluginName,
+        #[arg(long, default_value = "balancer", value_parser = plugin_kind)]
+        kind: PluginKind,
+        /// The folder to make [default: the name]
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Build a crate into a component
+    Build {
+        #[arg(default_value = ".")]
+        crate_dir: PathBuf,
+        /// Where the component goes [default: <name>.wasm in the crate's folder]
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check that a component is a plugin, and with settings, that it takes them
+    Check {
+        file: PathBuf,
+        /// The policy's settings, a JSON object
+        #[arg(long, value_name = "JSON")]
+        settings: Option<String>,
+    },
+    /// Bring a component into use as a plugin's new version, on every worker or not at all
+    #[command(allow_missing_positional = true)]
+    Push {
+        /// The plugin's name [default: that of the file]
+        name: Option<PluginName>,
+        file: PathBuf,
+        #[command(flatten)]
+        control: ControlFlags,
+    },
+    /// List the gateway's plugins and their versions
+    List {
+        #[command(flatten)]
+        control: ControlFlags,
+    },
+    /// Bring a version that the gateway has into use
+    Activate {
+        name: PluginName,
+        version: VersionId,
+        #[command(flatten)]
+        control: ControlFlags,
+    },
+    /// Bring the version that was in use before into use again
+    Rollback {
+        name: PluginName,
+        #[command(flatten)]
+        control: ControlFlags,
+    },
+    /// Give a version a share of the requests; the gateway takes it back by itself where it does worse
+    Canary {
+        name: PluginName,
+        /// The version on trial
+        #[arg(required_unless_present = "end")]
+        version: Option<VersionId>,
+        /// Of requests, sticky by hash
+        #[arg(long, value_name = "1-99", value_parser = percent, required_unless_present = "end")]
+        percent: Option<Percent>,
+        /// Only for this service [default: every service that uses the plugin]
+        #[arg(long, value_name = "NAME")]
+        service: Option<ServiceName>,
+        /// End the trial that runs; the version in use gets every request again
+        #[arg(long, conflicts_with_all = ["version", "percent", "service"])]
+        end: bool,
+        #[command(flatten)]
+        control: ControlFlags,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// List the services
+    List {
+        #[command(flatten)]
+        control: ControlFlags,
+    },
+    /// Show a service: its endpoints, policy and limits
+    Show {
+        name: ServiceName,
+        #[command(flatten)]
+        control: ControlFlags,
+    },
+    /// Change a service's balancing policy, on every worker or not at all
+    Set {
+        name: ServiceName,
+        /// The plugin that shall pick endpoints
+        #[arg(long, value_name = "PLUGIN", required_unless_present = "reset")]
+        balancer: Option<PluginName>,
+        /// The policy's settings, a JSON object
+        #[arg(long, value_name = "JSON", requires = "balancer")]
+        settings: Option<String>,
+        /// Take back what was changed here: the configuration file's policy holds again
+        #[arg(long, conflicts_with_all = ["balancer", "settings"])]
+        reset: bool,
+        #[command(flatten)]
+        control: ControlFlags,
+    },
+}
+
+fn plugin_kind(text: &str) -> Result<PluginKind, String> {
+    let kinds = PluginKind::ALL.map(PluginKind::as_str);
+    let found = PluginKind::ALL.into_iter().find(|kind| kind.as_str() == text);
+    found.ok_or_else(|| format!("must be one of {}", kinds.join(", ")))
+}
+
+fn percent(text: &str) -> Result<Percent, String> {
+    let percent = text.parse().ok().and_then(Percent::new).filter(|percent| (1..=99).contains(&percent.get()));
+    percent.ok_or_else(|| "must be a whole number from 1 to 99".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Flags, clap::Error> {
+        Flags::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_flags_contradict_nothing() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn push_takes_a_name_before_the_file_or_none() {
+        let name_of = |line: &str| match parse(line).expect("right").command {
+            Command::Plugin(PluginCommand::Push { name, file, .. }) => (name.map(String::from), file),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(name_of("sluice plugin push a.wasm"), (None, "a.wasm".into()));
+        assert_eq!(name_of("sluice plugin push own a.wasm"), (Some("own".to_owned()), "a.wasm".into()));
+    }
+
+    #[test]
+    fn wrong_flags_are_refused_before_anything_is_tried() {
+        for line in [
+            "sluice",
+            "sluice plugin push Bad_Name a.wasm",
+            "sluice plugin activate own nohex",
+            "sluice plugin canary own 0123456789ab",
+            "sluice plugin canary own 0123456789ab --percent 0",
+            "sluice plugin canary own 0123456789ab --percent 100",
+            "sluice plugin canary own 0123456789ab --end",
+            "sluice plugin new own --kind gopher",
+            "sluice service set orders",
+            "sluice service set orders --settings {}",
+            "sluice service set orders --reset --balancer x",
+            "sluice run --log-format xml",
+        ] {
+            assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn json_may_stand_anywhere() {
+        for line in ["sluice --json plugin list", "sluice plugin list --json", "sluice check --json"] {
+            assert!(parse(line).expect("right").json);
+        }
+    }
+}

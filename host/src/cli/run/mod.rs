@@ -1,0 +1,73 @@
+//! `sluice run`: the gateway's process from its first line to its exit code.
+
+mod log;
+mod signals;
+mod watch;
+
+use std::path::Path;
+
+use tokio::sync::mpsc;
+
+use self::{signals::Signals, watch::FileWatch};
+use super::{
+    config_file,
+    failure::{Exit, Failure},
+    flags::{LogFormat, RunFlags},
+    output::Output,
+    policies,
+};
+use crate::{
+    control::{self, RunError},
+    model::Config,
+    plugin::Runtime,
+};
+
+/// Of the control plane: one for the API while another prepares a change. The data path has threads of its own.
+const CONTROL_THREADS: usize = 2;
+/// Reloads that wait for one under way; more are the same reload again.
+const TRIGGERS_MAX: usize = 4;
+
+pub(super) fn run(flags: RunFlags, as_json: bool) -> Result<Output, Failure> {
+    log::begin(if as_json { LogFormat::Json } else { flags.log_format })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("sluice-control")
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(Exit::Failed, format_args!("cannot start the control plane's threads: {error}"))
+        })?;
+    runtime.block_on(serve(&flags.file.config))?;
+    Ok(Output::nothing())
+}
+
+async fn serve(path: &Path) -> Result<(), Failure> {
+    let (sender, triggers) = mpsc::channel(TRIGGERS_MAX);
+    // Before anything else, so that a signal while starting is a shutdown too.
+    let _signals = Signals::begin(sender.clone())
+        .map_err(|error| Failure::new(Exit::Failed, format_args!("cannot listen for signals: {error}")))?;
+    // Before the file is read, so that no change of it falls in between.
+    let watch = FileWatch::begin(path, sender);
+    let config = config_file::load(path)?;
+    try_policies(path, &config)?;
+    let _watch = watch
+        .inspect_err(
+            |error| tracing::warn!(%error, "changes of the configuration file are not noticed; SIGHUP reloads"),
+        )
+        .ok();
+    control::run(path.to_owned(), config, triggers).await.map_err(|error| {
+        let exit = match error {
+            RunError::Configuration(_) => Exit::WrongInput,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, error)
+    })
+}
+
+/// What is compiled for it is in the cache when the gateway starts. A `data_dir` that cannot be used is another's to
+/// report.
+fn try_policies(path: &Path, config: &Config) -> Result<(), Failure> {
+    let runtime = Runtime::new(Some(&config.gateway.code_cache_dir())).or_else(|_| Runtime::new(None));
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
+    Ok(policies::check(path, config, &runtime)?)
+}

@@ -1,0 +1,95 @@
+//! `sluice service …`.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    applied,
+    client::{Client, understood},
+    failure::Failure,
+    flags::ServiceCommand,
+    output::{Output, outline, table},
+};
+use crate::model::{PluginName, ServiceName};
+
+pub(super) fn run(command: ServiceCommand) -> Result<Output, Failure> {
+    match command {
+        ServiceCommand::List { control } => list(&Client::new(&control)?),
+        ServiceCommand::Show { name, control } => show(&Client::new(&control)?, &name),
+        ServiceCommand::Set { name, balancer, settings, reset: _, control } => {
+            let settings = settings.as_deref().map(super::settings).transpose()?;
+            let client = Client::new(&control)?;
+            match balancer {
+                Some(plugin) => set(&client, &name, &plugin, settings),
+                None => reset(&client, &name),
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Services {
+    services: Vec<Service>,
+}
+
+/// A service in `GET /services`, as far as the list shows it.
+#[derive(Deserialize)]
+struct Service {
+    name: String,
+    balancer: Balancer,
+    endpoints: Vec<Endpoint>,
+    in_flight: u64,
+    attempts: u64,
+    failures: u64,
+}
+
+#[derive(Deserialize)]
+struct Balancer {
+    plugin: String,
+    version: String,
+    source: String,
+}
+
+#[derive(Deserialize)]
+struct Endpoint {
+    available: bool,
+}
+
+fn list(client: &Client) -> Result<Output, Failure> {
+    let answer = client.get("/services")?;
+    let Services { services } = understood(&answer)?;
+    let heading = ["SERVICE", "BALANCER", "VERSION", "FROM", "ENDPOINTS", "IN FLIGHT", "ATTEMPTS", "FAILURES"];
+    let rows: Vec<_> = services.iter().map(row).collect();
+    Ok(Output::new(table(heading, &rows), answer))
+}
+
+fn row(service: &Service) -> [String; 8] {
+    let available = service.endpoints.iter().filter(|endpoint| endpoint.available).count();
+    [
+        service.name.clone(),
+        service.balancer.plugin.clone(),
+        service.balancer.version.clone(),
+        service.balancer.source.clone(),
+        format!("{available}/{}", service.endpoints.len()),
+        service.in_flight.to_string(),
+        service.attempts.to_string(),
+        service.failures.to_string(),
+    ]
+}
+
+/// All that the gateway says of it.
+fn show(client: &Client, name: &ServiceName) -> Result<Output, Failure> {
+    let answer = client.get(&format!("/services/{name}"))?;
+    Ok(Output::new(outline(&answer), answer))
+}
+
+fn set(client: &Client, name: &ServiceName, plugin: &PluginName, settings: Option<Value>) -> Result<Output, Failure> {
+    let policy = json!({"plugin": plugin, "settings": settings.unwrap_or_else(|| json!({}))});
+    let answer = client.patch(&format!("/services/{name}"), &json!({"balancer": policy}))?;
+    applied::output(&format!("service {name}: balancer {plugin}"), answer)
+}
+
+fn reset(client: &Client, name: &ServiceName) -> Result<Output, Failure> {
+    let answer = client.delete(&format!("/services/{name}/overlay"))?;
+    applied::output(&format!("service {name}: the configuration file's policy"), answer)
+}
