@@ -284,6 +284,9 @@ impl Exchange {
             };
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, accepted);
+            if let Occupancy::Http1(turn) = &self.tail.occupancy {
+                turn.grant_upgrade();
+            }
             self.client.open_tunnel(Tunnel::new(*connection, attempt, config));
             return Response::from_parts(head, ResponseBody::own(None));
         }

@@ -239,10 +239,6 @@ impl ConnState {
         }
     }
 
-    pub(super) fn note_tunnel(&self) {
-        self.last_phase.set(Some(Phase::Tunnel));
-    }
-
     pub(super) fn note_closing(&self) {
         if self.last_phase.replace(Some(Phase::Closing)).is_none() {
             self.since_us.set(self.clock.now_us());
@@ -263,6 +259,12 @@ impl Turn {
     pub fn refusal(&self) -> Option<Refusal> {
         self.conn.refused.get().filter(|refused| refused.number == self.number).map(|refused| refused.refusal)
     }
+
+    /// The request's upgrade is being answered with 101: what the client sends now waits for
+    /// [`super::GuardedIo::into_parts`], and no time limit of this connection's state holds any more.
+    pub fn grant_upgrade(&self) {
+        self.conn.last_phase.set(Some(Phase::Tunnel));
+    }
 }
 
 impl Drop for Turn {
@@ -270,7 +272,8 @@ impl Drop for Turn {
         let conn = &self.conn;
         conn.ended.set(conn.ended.get() + 1);
         conn.since_us.set(conn.clock.now_us());
-        if conn.place.get() == Place::UpgradeAsked && conn.upgrade_request.get() == self.number {
+        let asked = conn.place.get() == Place::UpgradeAsked && conn.upgrade_request.get() == self.number;
+        if asked && conn.phase() != Phase::Tunnel {
             conn.give(Order::Resume);
         }
     }

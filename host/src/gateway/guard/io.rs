@@ -68,10 +68,8 @@ impl<S> GuardedIo<S> {
         }
     }
 
-    /// After a 101: the socket, and what was read from it but not handed on. What comes now is not HTTP, and no
-    /// time limit of this connection's state holds any more.
+    /// After a 101: the socket, and what was read from it but not handed on.
     pub fn into_parts(self) -> (S, Vec<u8>) {
-        self.conn.note_tunnel();
         (self.socket, self.held)
     }
 

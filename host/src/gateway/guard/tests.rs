@@ -2,6 +2,7 @@
 
 #[path = "../../../../tests/raw/http1.rs"]
 mod http1;
+mod io;
 
 use std::time::Duration;
 
