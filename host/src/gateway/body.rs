@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{access::AccessEntry, attempt::Attempt, client::Occupancy, upstream::H1Connection};
+use super::{access::AccessEntry, attempt::Attempt, client::Occupancy, guard::Refusal, upstream::H1Connection};
 use crate::model::Outcome;
 
 /// An exchange that is still going on so long after its response head is reported then (WIT
@@ -27,6 +27,8 @@ pub const REPORT_AFTER: Duration = Duration::from_secs(10);
 pub enum BodyError {
     #[error("the request's body is larger than {limit} bytes")]
     TooLarge { limit: u64 },
+    #[error("{0}")]
+    Refused(Refusal),
     #[error("the client's body broke off")]
     ClientBroke,
     #[error("the endpoint's body broke off")]
@@ -91,7 +93,9 @@ impl ClientBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => self.fail(BodyError::ClientBroke),
+            Poll::Ready(Some(Err(error))) => {
+                self.fail(Refusal::behind(&error).map_or(BodyError::ClientBroke, BodyError::Refused))
+            }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.poll_timer(cx),
         }
@@ -227,7 +231,7 @@ impl EndpointBody {
             attempt.end(Some(match error {
                 BodyError::EndpointBroke => Outcome::Reset,
                 BodyError::Idle(_) | BodyError::TooLong(_) => Outcome::TimedOut,
-                BodyError::TooLarge { .. } | BodyError::ClientBroke => Outcome::Cancelled,
+                BodyError::TooLarge { .. } | BodyError::Refused(_) | BodyError::ClientBroke => Outcome::Cancelled,
             }));
         }
         Poll::Ready(Some(Err(error)))

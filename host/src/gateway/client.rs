@@ -7,7 +7,6 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -21,7 +20,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
 use super::{
-    guard::{ConnState, GuardedIo, Overdue, Turn, overdue},
+    guard::{ConnState, GuardedIo, Overdue, Turn, overdue, raise_hyper_limits},
     headers::ClientAddress,
     io::{Progress, Replayed},
     listener::Place,
@@ -65,7 +64,7 @@ pub struct Client {
 }
 
 enum Speaks {
-    Http1(Arc<ConnState>),
+    Http1(Rc<ConnState>),
     Http2(Rc<H2State>),
 }
 
@@ -214,19 +213,17 @@ impl Client {
 
     async fn converse_http1(self: &Rc<Self>, stream: TcpStream, first: Vec<u8>, limits: &Limits) {
         let conn = ConnState::new(self.worker.coarse.clone());
-        let io = GuardedIo::new(stream, Arc::clone(&conn), limits, first);
+        let io = GuardedIo::new(stream, Rc::clone(&conn), limits, first);
         let _ = self.speaks.set(Speaks::Http1(conn));
         let client = Rc::clone(self);
         let service = service_fn(move |request| {
             let client = Rc::clone(&client);
             async move { Ok::<_, Infallible>(serve_request(client, request).await) }
         });
-        // The guard keeps the time limits and counts the fields; hyper's own would be a second opinion.
+        // The guard keeps the limits; hyper's own would be a second opinion.
         let mut http = http1::Builder::new();
         http.header_read_timeout(None);
-        if limits.header_count_max > HYPER_HEADERS_MAX {
-            http.max_headers(limits.header_count_max);
-        }
+        raise_hyper_limits(&mut http, limits);
         let mut connection = http.serve_connection(io, service);
         let ended = poll_fn(|cx| {
             match self.order.get() {
@@ -314,9 +311,6 @@ impl Client {
         .await
     }
 }
-
-/// hyper takes so many fields of a head without allocating for them.
-const HYPER_HEADERS_MAX: usize = 100;
 
 /// Reads until it is clear whether this is HTTP/2. None: the client went away.
 async fn sniff(stream: &TcpStream, first: &mut Vec<u8>) -> Option<bool> {

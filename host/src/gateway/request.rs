@@ -11,6 +11,7 @@ use super::{
     attempt::{self, Attempt, Failed},
     body::{BodyError, BodyLimits, EndpointBody, RequestBody, RequestBodyLimits, RequestBodyState, ResponseBody, Tail},
     client::{Client, Occupancy},
+    guard::Refusal,
     headers, path,
     pick::{self, Picked},
     respond::{self, Failure},
@@ -105,12 +106,14 @@ impl Exchange {
     /// Whether what hyper shows stands for a head that the guard has refused.
     fn check_refused(&self) -> Result<(), Failure> {
         match &self.tail.occupancy {
-            Occupancy::Http1(turn) => turn.refusal().map_or(Ok(()), |refusal| {
-                self.worker().cells.refused(refusal.index());
-                Err(Failure::Refused(refusal))
-            }),
+            Occupancy::Http1(turn) => turn.refusal().map_or(Ok(()), |refusal| Err(self.refused(refusal))),
             Occupancy::Http2(..) => Ok(()),
         }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Failure {
+        self.worker().cells.refused(refusal.index());
+        Failure::Refused(refusal)
     }
 
     /// Normalises the path and finds the route and one of its services.
@@ -244,7 +247,10 @@ impl Exchange {
                 if let Some(error) = outbound.body_error() {
                     attempt.end(Some(Outcome::Cancelled));
                     outbound.give_up();
-                    return Err(Failure::Body(error));
+                    return Err(match error {
+                        BodyError::Refused(refusal) => self.refused(refusal),
+                        error => Failure::Body(error),
+                    });
                 }
                 attempt.end(Some(cause.outcome()));
                 let endpoint = lane.endpoint.label.to_string();
@@ -278,6 +284,9 @@ impl Exchange {
             };
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, accepted);
+            if let Occupancy::Http1(turn) = &self.tail.occupancy {
+                turn.grant_upgrade();
+            }
             self.client.open_tunnel(Tunnel::new(*connection, attempt, config));
             return Response::from_parts(head, ResponseBody::own(None));
         }

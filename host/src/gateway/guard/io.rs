@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     io,
     pin::Pin,
-    sync::Arc,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -32,7 +32,7 @@ thread_local! {
 pub struct GuardedIo<S> {
     socket: S,
     guard: Guard,
-    conn: Arc<ConnState>,
+    conn: Rc<ConnState>,
     header_bytes_max: usize,
     /// Read but not handed on: at most a head or a chunk's line not yet complete, and one read beyond it.
     held: Vec<u8>,
@@ -54,7 +54,7 @@ enum Stage {
 
 impl<S> GuardedIo<S> {
     /// `already_read` is what was read from the socket to tell HTTP/1 from HTTP/2.
-    pub fn new(socket: S, conn: Arc<ConnState>, limits: &Limits, already_read: Vec<u8>) -> Self {
+    pub fn new(socket: S, conn: Rc<ConnState>, limits: &Limits, already_read: Vec<u8>) -> Self {
         Self {
             socket,
             guard: Guard::new(limits),
@@ -68,17 +68,16 @@ impl<S> GuardedIo<S> {
         }
     }
 
-    /// The socket, and what was read from it but not handed on.
+    /// After a 101: the socket, and what was read from it but not handed on.
     pub fn into_parts(self) -> (S, Vec<u8>) {
         (self.socket, self.held)
     }
 
     fn obey(&mut self) {
         match self.conn.take_order() {
-            Order::None => return,
-            Order::Tunnel => self.guard.tunnel(),
-            Order::NoTunnel => self.guard.no_tunnel(),
-            Order::Expire => match self.guard.place() {
+            None => return,
+            Some(Order::Resume) => self.guard.resume(),
+            Some(Order::Expire) => match self.guard.place() {
                 Place::Body => return self.refuse(Verdict::RefuseBody(Refusal::BodyTooSlow)),
                 Place::Head if self.guard.is_within_head(&self.held[self.approved..]) => {
                     return self.refuse(Verdict::RefuseHead(Refusal::HeadTooSlow));
@@ -131,7 +130,7 @@ impl<S> GuardedIo<S> {
             }
             Verdict::RefuseBody(refusal) => {
                 self.stage = Stage::RefusedBody(refusal);
-                self.conn.refuse_body(refusal);
+                self.conn.refuse_body();
             }
             Verdict::Continue | Verdict::NeedMore => {}
         }
@@ -267,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Write for GuardedIo<S> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
         let is_between = matches!(this.stage, Stage::Open) && this.guard.place() == Place::Head && this.held.is_empty();
-        if is_between || this.guard.place() == Place::Tunnel {
+        if is_between {
             return Poll::Ready(Ok(()));
         }
         this.conn.note_closing();

@@ -64,7 +64,6 @@ enum State {
     Trailers(Trailers),
     /// Behind a request for another protocol: whether HTTP goes on is not known before it is answered.
     UpgradeAsked,
-    Tunnel,
     Refused(Verdict),
 }
 
@@ -94,7 +93,6 @@ pub enum Place {
     Head,
     Body,
     UpgradeAsked,
-    Tunnel,
     Refused,
 }
 
@@ -137,7 +135,6 @@ impl Guard {
                 Place::Body
             }
             State::UpgradeAsked => Place::UpgradeAsked,
-            State::Tunnel => Place::Tunnel,
             State::Refused(_) => Place::Refused,
         }
     }
@@ -147,13 +144,8 @@ impl Guard {
         matches!(&self.state, State::Head(head) if head.has_begun(rest))
     }
 
-    /// The upgrade was answered with 101: what comes is not HTTP.
-    pub fn tunnel(&mut self) {
-        self.state = State::Tunnel;
-    }
-
-    /// The upgrade was answered otherwise: HTTP goes on.
-    pub fn no_tunnel(&mut self) {
+    /// The upgrade was not granted: HTTP goes on. (One that was granted needs no guard any more.)
+    pub fn resume(&mut self) {
         if matches!(self.state, State::UpgradeAsked) {
             self.state = State::Head(Head::default());
         }
@@ -206,7 +198,6 @@ impl Guard {
                 Ok(end.unwrap_or(0))
             }
             State::UpgradeAsked => Ok(0),
-            State::Tunnel => Ok(bytes.len()),
             State::Refused(verdict) => Err(*verdict),
         }
     }

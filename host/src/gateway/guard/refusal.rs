@@ -1,5 +1,7 @@
 //! Why a message is refused, each with its rule.
 
+use std::{error::Error, io};
+
 use http::StatusCode;
 
 /// One rule broken. Its text is a sentence for the client; its doc names the RFC that the rule follows.
@@ -191,9 +193,13 @@ impl Refusal {
     pub fn index(self) -> usize {
         self as usize
     }
-}
 
-impl Refusal {
+    /// The refusal that made a request's body end with this error, if one did.
+    pub fn behind(error: &(dyn Error + 'static)) -> Option<Self> {
+        let from_io = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()?.downcast_ref().copied());
+        from_io.or_else(|| Self::behind(error.source()?))
+    }
+
     /// What the client is answered with.
     pub fn status(self) -> StatusCode {
         match self {

@@ -2,6 +2,7 @@
 
 #[path = "../../../../tests/raw/http1.rs"]
 mod http1;
+mod io;
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ pub(super) fn limits() -> Limits {
         header_read_timeout: Duration::from_secs(10),
         keep_alive_timeout: Duration::from_secs(75),
         body_read_timeout: Duration::from_secs(30),
-        write_timeout: Duration::from_secs(60),
         body_bytes_max: 1 << 32,
+        write_timeout: Duration::from_secs(60),
         connections_max: 10_000,
         h2_streams_max: 128,
     }
@@ -129,12 +130,14 @@ fn what_follows_an_upgrade_waits_for_its_answer() {
     };
     let frames = b"\x81\x05hello\r\n\n\0";
     let mut guard = asked(frames);
-    guard.tunnel();
-    assert_eq!(guard.inspect(frames).pass, frames.len(), "a tunnel takes everything");
+    assert_eq!(guard.inspect(frames).pass, 0, "not before the answer");
+    guard.resume();
+    assert!(matches!(guard.inspect(frames).verdict, Verdict::RefuseHead(_)), "not granted: it is HTTP");
 
-    let mut guard = asked(frames);
-    guard.no_tunnel();
-    assert!(matches!(guard.inspect(frames).verdict, Verdict::RefuseHead(_)), "without one it is HTTP");
+    let next = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut guard = asked(next);
+    guard.resume();
+    assert_eq!(guard.inspect(next).pass, next.len());
 }
 
 #[test]

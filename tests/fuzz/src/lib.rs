@@ -1,0 +1,3 @@
+//! What the fuzz targets check, as functions that `fuzz_short.rs` calls too, without libFuzzer.
+
+pub mod guard;
