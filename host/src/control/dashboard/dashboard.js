@@ -1,0 +1,379 @@
+"use strict";
+
+// Asks the control API once a second and shows what it says. Everything is text nodes and attributes, never
+// markup: names and messages come from plugins and configuration.
+
+const POLL_MS = 1000;
+const REQUEST_TIMEOUT_MS = 5000;
+const CHANGE_TIMEOUT_MS = 60000;
+const SPARK_POINTS = 60;
+const EVENTS_SHOWN = 50;
+
+const byId = (id) => document.getElementById(id);
+
+// ---- the API ----------------------------------------------------------------------------------------------
+
+class Refused extends Error {
+  constructor(status, problem) {
+    const details = (problem.problems ?? []).map((p) => `${p.service ?? ""} ${p.pointer ?? ""}: ${p.message}`.trim());
+    super([problem.detail ?? problem.title ?? `status ${status}`, ...details].join("\n"));
+    this.status = status;
+  }
+}
+
+async function call(method, path, body) {
+  const headers = { accept: "application/json" };
+  const token = sessionStorage.getItem("token");
+  if (token) headers.authorization = `Bearer ${token}`;
+  if (body !== undefined) headers["content-type"] = "application/json";
+  const answer = await fetch(path, {
+    method,
+    headers,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    signal: AbortSignal.timeout(method === "GET" ? REQUEST_TIMEOUT_MS : CHANGE_TIMEOUT_MS),
+  });
+  const text = await answer.text();
+  if (answer.ok) return text ? JSON.parse(text) : null;
+  let problem = {};
+  try {
+    problem = JSON.parse(text);
+  } catch {
+    // Not from the API itself: the status says what there is to say.
+  }
+  throw new Refused(answer.status, problem);
+}
+
+// ---- numbers ----------------------------------------------------------------------------------------------
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const oneDigit = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const count = (n) => whole.format(n ?? 0);
+const short = (n) => (Math.abs(n) < 10 ? oneDigit : whole).format(n);
+const percent = (share) => (Number.isFinite(share) ? `${oneDigit.format(share * 100)} %` : "–");
+
+function micros(us) {
+  if (!us) return "–";
+  if (us < 1000) return `${short(us)} µs`;
+  return us < 1e6 ? `${short(us / 1e3)} ms` : `${short(us / 1e6)} s`;
+}
+
+function bytes(n) {
+  if (!n) return "–";
+  return n < 1 << 20 ? `${short(n / 1024)} KiB` : `${short(n / (1 << 20))} MiB`;
+}
+
+const time = (rfc3339) => new Date(rfc3339).toLocaleTimeString("en-GB");
+
+/** What totals that only grow did since the last poll, and the rates of the last minute. */
+const meters = new Map();
+
+function rate(key, total, now) {
+  const last = meters.get(key);
+  const perSecond = last && total >= last.total ? ((total - last.total) * 1000) / (now - last.at) : 0;
+  const history = last ? [...last.history, perSecond].slice(-SPARK_POINTS) : [];
+  meters.set(key, { at: now, total, history });
+  return perSecond;
+}
+
+/** The mean of what was measured since the last poll, from a mean over all time; of all time where nothing was. */
+function recentMean(key, summary, now) {
+  const { count: n = 0, mean_us: mean = 0 } = summary ?? {};
+  const last = meters.get(key);
+  const sum = n * mean;
+  const recent = last && n > last.n ? (sum - last.sum) / (n - last.n) : (last?.mean ?? mean);
+  meters.set(key, { at: now, n, sum, mean: recent });
+  return recent;
+}
+
+/** What is not shown any more needs no memory. */
+function forget(now) {
+  for (const [key, meter] of meters) if (meter.at !== now) meters.delete(key);
+}
+
+// ---- the page ---------------------------------------------------------------------------------------------
+
+/** An element. Properties are attributes; false and undefined ones are left out. */
+function h(name, properties, ...children) {
+  const svg = name === "svg" || name === "path";
+  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  for (const [key, value] of Object.entries(properties ?? {})) {
+    if (value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
+  }
+  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** Makes `live` like `next` and keeps what stays: focus, selection, a button that is just being pressed. */
+function morph(live, next) {
+  if (live.nodeType === Node.TEXT_NODE) {
+    if (live.data !== next.data) live.data = next.data;
+    return;
+  }
+  for (const { name } of [...live.attributes]) if (!next.hasAttribute(name)) live.removeAttribute(name);
+  for (const { name, value } of next.attributes) {
+    if (live.getAttribute(name) !== value) live.setAttribute(name, value);
+  }
+  const before = [...live.childNodes];
+  const after = [...next.childNodes];
+  after.forEach((node, index) => {
+    const old = before[index];
+    if (!old) live.append(node);
+    else if (old.nodeName === node.nodeName && old.dataset?.key === node.dataset?.key) morph(old, node);
+    else old.replaceWith(node);
+  });
+  before.slice(after.length).forEach((node) => node.remove());
+}
+
+/** Columns are [title, cell of a row, class]. */
+function table(rows, key, columns) {
+  const cell = (tag, [title, value, style], row) => h(tag, { class: style }, tag === "th" ? title : value(row));
+  return h("div", { class: "scroll" },
+    h("table", {},
+      h("thead", {}, h("tr", {}, columns.map((column) => cell("th", column)))),
+      h("tbody", {}, rows.map((row) =>
+        h("tr", { "data-key": key(row) }, columns.map((column) => cell("td", column, row)))))));
+}
+
+function spark(key) {
+  const values = meters.get(key)?.history ?? [];
+  const top = Math.max(1, ...values);
+  const at = (value, index) => `${SPARK_POINTS - values.length + index},${(30 - (28 * value) / top).toFixed(1)}`;
+  const svg = h("svg", { class: "spark", viewBox: `0 0 ${SPARK_POINTS - 1} 31`, preserveAspectRatio: "none" },
+    values.length > 1 && h("path", { d: `M${values.map(at).join("L")}` }));
+  svg.setAttribute("aria-hidden", "true");
+  return svg;
+}
+
+const dot = (good, text) => h("span", { class: good ? "good" : "bad" }, h("span", { class: "dot" }), text);
+const figure = (value, unit) => h("span", { class: "figure" }, h("b", {}, value), ` ${unit}`);
+const bad = (n) => h("span", { class: n > 0 ? "bad" : "faint" }, count(n));
+
+/** Red for a minute after it has grown: an old failure is no alarm. */
+function recentlyBad(key, n, now) {
+  rate(key, n, now);
+  const grew = meters.get(key).history.some((perSecond) => perSecond > 0);
+  return h("span", { class: grew ? "bad" : n > 0 ? "" : "faint" }, count(n));
+}
+
+/** A button for a change. What it does stands in its data, so that the page may be redrawn around it. */
+function button(text, question, method, path, body) {
+  const change = JSON.stringify({ question, method, path, body });
+  return h("button", { type: "button", "data-change": change, disabled: busy.has(change) }, text);
+}
+
+// ---- the views --------------------------------------------------------------------------------------------
+
+function serviceCard(service, now) {
+  const { name, balancer } = service;
+  const perSecond = rate(`service ${name}`, service.attempts, now);
+  return h("article", { "data-key": name },
+    h("div", { class: "head" },
+      h("h3", {}, name),
+      h("span", { class: "chip on" }, `${balancer.plugin} `, h("code", {}, balancer.version)),
+      h("span", { class: "chip" }, `from the ${SOURCES[balancer.source]}`),
+      balancer.overlaid && button(`back to ${balancer.overlaid.plugin}`,
+        `Service ${name}: forget what was set over the API, and go back to ${balancer.overlaid.plugin}?`,
+        "DELETE", `/services/${name}/overlay`),
+      figure(short(perSecond), "attempts/s")),
+    Object.keys(balancer.settings).length > 0 && h("code", { class: "faint" }, JSON.stringify(balancer.settings)),
+    spark(`service ${name}`),
+    service.instances.filter(({ state }) => state === "fallback").map(illInstance),
+    service.unresolved.map((problem) => h("p", { class: "bad" }, problem)),
+    service.waiting > 0 && h("p", { class: "warn" }, `${service.waiting} endpoints wait for others to drain`),
+    endpointTable(service, now),
+    service.canary && canaryBlock(balancer.plugin, service.canary, service.canary.services));
+}
+
+const SOURCES = { file: "file", overlay: "API", default: "gateway's defaults" };
+
+function illInstance({ worker, version, fault, faults, restart_in_ms: wait }) {
+  const again = wait > 0 ? `, again in ${micros(wait * 1000)}` : "";
+  return h("p", { class: "bad" }, `worker ${worker}: the gateway decides natively, version ${version} failed ` +
+    `(${count(faults)} in a row${again}): ${fault}`);
+}
+
+function endpointTable({ name, endpoints }, now) {
+  if (endpoints.length === 0) return h("p", { class: "bad" }, "no endpoint: requests are answered 503");
+  return table(endpoints, (endpoint) => endpoint.slot, [
+    ["endpoint", (e) => h("code", { title: e.configured !== e.address && e.address }, e.configured), "l"],
+    ["", (e) => (e.available ? dot(true, "up") : dot(false, "out")), "l"],
+    ["weight", (e) => count(e.weight)],
+    ["in flight", (e) => count(e.in_flight)],
+    ["per second", (e) => short(rate(`endpoint ${name} ${e.address}`, e.attempts, now))],
+    ["mean", (e) => micros(recentMean(`latency ${name} ${e.address}`, e.first_byte, now))],
+    ["p99", (e) => micros(e.first_byte.p99_us)],
+    ["failed", (e) => recentlyBad(`failures ${name} ${e.address}`, e.failures, now)],
+  ]);
+}
+
+function canaryBlock(plugin, canary, services) {
+  const arms = services.flatMap(({ incumbent, candidate }) => [
+    { role: "in use", ...incumbent },
+    { role: `${canary.percent} %`, worse: candidate.error_rate > incumbent.error_rate, ...candidate },
+  ]);
+  return h("div", { class: "canary" },
+    h("div", { class: "head" },
+      h("span", { class: "warn" }, `canary of ${plugin}`),
+      h("span", { class: "faint" }, `since ${time(canary.started_at)}`),
+      button("use it for all", `Use version ${canary.version} of ${plugin} for all requests?`,
+        "POST", `/plugins/${plugin}/activate`, { version: canary.version }),
+      button("end it", `End the canary of ${plugin}?`, "DELETE", `/plugins/${plugin}/canary`)),
+    table(arms, (arm) => arm.version, [
+      ["version", (arm) => [h("code", {}, arm.version), ` ${arm.role}`], "l"],
+      ["attempts", (arm) => count(arm.attempts)],
+      ["failed", (arm) => h("span", { class: arm.worse ? "bad" : "" }, percent(arm.error_rate))],
+      ["mean", (arm) => micros(arm.latency.mean_us)],
+      ["p99", (arm) => micros(arm.latency.p99_us)],
+      ["traps", (arm) => bad(arm.traps)],
+      ["overruns", (arm) => bad(arm.deadline_overruns + arm.memory_overruns)],
+      ["fallbacks", (arm) => bad(arm.fallbacks)],
+    ]));
+}
+
+/** What a plugin's version did, for all services together: in use since the start, on trial since the canary began. */
+function workOf(plugin, version, services) {
+  const arms = services.filter(({ balancer }) => balancer.plugin === plugin).flatMap((service) => [
+    service.plugin, ...(service.canary?.services ?? []).map(({ candidate }) => candidate)]);
+  const work = { picks: 0, traps: 0, overruns: 0, invalid: 0, fallbacks: 0 };
+  for (const arm of arms.filter((arm) => arm.version === version)) {
+    work.picks += arm.picks;
+    work.traps += arm.traps;
+    work.overruns += arm.deadline_overruns + arm.memory_overruns;
+    work.invalid += arm.invalid_answers;
+    work.fallbacks += arm.fallbacks;
+  }
+  return work;
+}
+
+function pluginTable(plugins, services, now) {
+  const rows = plugins.flatMap((plugin) => plugin.versions.map((version, index) =>
+    ({ ...version, plugin, first: index === 0, work: workOf(plugin.name, version.version, services) })));
+  const key = ({ plugin, version }) => `${plugin.name} ${version}`;
+  const idle = (v) => v.live_instances === 0 && v.work.picks === 0;
+  const unlessIdle = (show) => (v) => (idle(v) ? "" : show(v));
+  return table(rows, key, [
+    ["plugin", (v) => v.first && h("b", {}, v.plugin.name), "l"],
+    ["version", (v) => h("code", {}, v.version), "l"],
+    ["", (v) => versionUse(v), "l"],
+    ["services", (v) => v.use === "active" && v.plugin.services.join(", "), "l"],
+    ["calls/s", unlessIdle((v) => short(rate(`calls ${key(v)}`, v.work.picks, now)))],
+    ["calls", unlessIdle((v) => count(v.work.picks))],
+    ["traps", unlessIdle((v) => bad(v.work.traps))],
+    ["overruns", unlessIdle((v) => bad(v.work.overruns))],
+    ["invalid", unlessIdle((v) => bad(v.work.invalid))],
+    ["fallbacks", unlessIdle((v) => bad(v.work.fallbacks))],
+    ["instances", unlessIdle((v) => count(v.live_instances))],
+    ["memory", unlessIdle((v) => bytes(v.memory_bytes))],
+  ]);
+}
+
+function versionUse({ plugin, version, use }) {
+  const { name, previous, services } = plugin;
+  if (use === "active" && services.length === 0) return h("span", { class: "faint" }, "ready");
+  switch (use) {
+    case "active": return [dot(true, "in use "), previous.length > 0 && button("roll back",
+      `Roll ${name} back to version ${previous.at(-1)}?`, "POST", `/plugins/${name}/rollback`, {})];
+    case "candidate": return h("span", { class: "warn" }, "on trial");
+    case "retired": return h("span", { class: "faint" }, "going");
+    default: return button("activate", `Use version ${version} of ${name} for every service bound to it?`,
+      "POST", `/plugins/${name}/activate`, { version });
+  }
+}
+
+const BAD_EVENTS = new Set(["refused", "fault", "canary-withdrawn", "rolled-back", "warning"]);
+
+function eventList(entries) {
+  return h("ol", { class: "events" }, entries.slice(0, EVENTS_SHOWN).map((entry) =>
+    h("li", { "data-key": entry.number },
+      h("time", { class: "faint", datetime: entry.at }, time(entry.at)),
+      h("span", { class: BAD_EVENTS.has(entry.kind) ? "bad" : "" }, entry.kind.replaceAll("-", " ")),
+      h("span", {}, entry.message))));
+}
+
+function listenerTable(listeners) {
+  return table(listeners, (listener) => listener.address, [
+    ["listener", (l) => h("code", {}, l.address), "l"],
+    ["as configured", (l) => h("code", { class: "faint" }, l.configured), "l"],
+  ]);
+}
+
+function summary(services) {
+  const perSecond = services.reduce((sum, { name }) => sum + (meters.get(`service ${name}`).history.at(-1) ?? 0), 0);
+  const inFlight = services.reduce((sum, service) => sum + service.in_flight, 0);
+  return `${short(perSecond)} attempts/s, ${count(inFlight)} requests in flight`;
+}
+
+function page({ listeners, services, plugins, entries }, now) {
+  const section = (title, content, style) => [h("h2", {}, title), h("section", { class: style }, content)];
+  return h("main", { id: "main" },
+    section("Services", services.map((service) => serviceCard(service, now)), "cards"),
+    section("Plugin versions", pluginTable(plugins, services, now), "panel"),
+    section("Events", entries.length > 0 ? eventList(entries) : "nothing yet", "panel"),
+    section("Listeners", listenerTable(listeners), "panel"));
+}
+
+// ---- life -------------------------------------------------------------------------------------------------
+
+const busy = new Set();
+let timer;
+
+async function poll() {
+  clearTimeout(timer);
+  try {
+    const answers = await Promise.all(
+      ["/listeners", "/services", "/plugins", "/history"].map((path) => call("GET", path)));
+    const now = performance.now();
+    const shown = Object.assign({}, ...answers);
+    morph(byId("main"), page(shown, now));
+    byId("totals").textContent = summary(shown.services);
+    forget(now);
+    status(true, "live");
+    byId("token").hidden = true;
+  } catch (error) {
+    const unknown = error instanceof Refused && [401, 403].includes(error.status);
+    byId("token").hidden = !unknown;
+    status(false, unknown ? "the gateway wants a token" : `no answer from the gateway (${error.message})`);
+  }
+  if (!document.hidden) timer = setTimeout(poll, POLL_MS);
+}
+
+function status(good, text) {
+  morph(byId("status"), h("p", { id: "status", role: "status" }, dot(good, text)));
+}
+
+function say(good, text) {
+  const said = byId("said");
+  said.className = good ? "good" : "bad";
+  said.textContent = text;
+  said.hidden = false;
+}
+
+async function change(button) {
+  const text = button.dataset.change;
+  const { question, method, path, body } = JSON.parse(text);
+  if (busy.has(text) || !confirm(question)) return;
+  busy.add(text);
+  button.disabled = true;
+  try {
+    const applied = await call(method, path, body);
+    const gaps = (applied?.workers ?? []).map(({ gap_us }) => micros(gap_us)).join(", ");
+    say(true, ["Done.", gaps && `Every worker has adopted it (${gaps} of CPU).`, ...(applied?.warnings ?? [])].join(" "));
+  } catch (error) {
+    say(false, `Nothing has changed: ${error.message}`);
+  }
+  busy.delete(text);
+  await poll();
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-change]");
+  if (button) change(button);
+});
+document.addEventListener("visibilitychange", () => document.hidden || poll());
+byId("token").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("token", new FormData(event.target).get("token"));
+  event.target.reset();
+  poll();
+});
+poll();
