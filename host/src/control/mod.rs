@@ -5,11 +5,17 @@
 //! asks for changes: the HTTP [`api`], the [`supervisor`] of plugin instances that failed, the watch over a
 //! [`canary`], host names whose addresses changed ([`membership`]), and signals ([`run`]).
 
+pub mod api;
 pub mod canary;
 pub mod change;
+pub mod handle;
 pub mod history;
 pub mod membership;
 pub mod overlay;
 pub mod publisher;
+pub mod report;
+mod run;
 mod stock;
 pub mod supervisor;
+
+pub use run::{RunError, Trigger, known_plugins, run};

@@ -11,6 +11,7 @@ mod instances;
 mod plan;
 mod transaction;
 
+pub use draft::bases;
 pub use plan::route_label;
 
 use std::{
@@ -30,6 +31,7 @@ use super::{
     history::{About, History, HistoryKind},
     membership::{SlotTable, names::Names},
     overlay::OverlayFile,
+    supervisor::GoneInstances,
 };
 use crate::{
     config::ConfigErrors,
@@ -126,6 +128,7 @@ pub struct Parts {
     pub names: Arc<Names>,
     pub metrics: Arc<Metrics>,
     pub canaries: CanaryBook,
+    pub gone: GoneInstances,
     pub history: History,
     pub clock: Clock,
     pub events: mpsc::UnboundedSender<WorkerEvent>,
@@ -142,6 +145,7 @@ pub struct Publisher {
     names: Arc<Names>,
     metrics: Arc<Metrics>,
     canaries: CanaryBook,
+    gone: GoneInstances,
     history: History,
     clock: Clock,
     events: mpsc::UnboundedSender<WorkerEvent>,
@@ -156,7 +160,7 @@ impl Publisher {
     /// version that is damaged, say), the service starts without it, and that is reported.
     pub async fn start(parts: Parts, desired: Desired) -> Result<Self, Refusal> {
         let Parts { gateway, runtime, store, overlay_file, names, metrics, canaries, history, .. } = parts;
-        let Parts { clock, events, read_config, seed, .. } = parts;
+        let Parts { gone, clock, events, read_config, seed, .. } = parts;
         let (current, _) = watch::channel(None);
         let mut publisher = Self {
             gateway,
@@ -166,6 +170,7 @@ impl Publisher {
             names,
             metrics,
             canaries,
+            gone,
             history,
             clock,
             events,

@@ -118,6 +118,7 @@ impl Publisher {
         let mut warnings: Vec<_> =
             plan.unresolved.iter().map(|(service, host)| unresolved(service, host)).collect();
         let generation = plan.snapshot.generation;
+        self.note_replacements(&plan);
         self.install(before.as_deref(), plan, versions);
         // The change is in force. That it would be lost by a restart is something to say, not a reason to take it back.
         if let Err(refusal) = self.commit(staged) {
@@ -258,6 +259,17 @@ impl Publisher {
                 arm: arm(&recipe.version, arms.candidate),
                 percent,
             }),
+        }
+    }
+
+    /// Instances that were gone are so no more where new ones were adopted.
+    fn note_replacements(&self, plan: &Plan) {
+        self.gone.retain_services(|service| plan.snapshot.by_name.contains_key(service));
+        for (snapshot, service) in plan.snapshot.services.iter().zip(&plan.services) {
+            let workers = 0..self.gateway.worker_count();
+            for worker in workers.filter(|&worker| service.instances.replaced_on(worker)) {
+                self.gone.replaced(&snapshot.config.name, worker);
+            }
         }
     }
 

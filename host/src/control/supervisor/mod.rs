@@ -57,8 +57,20 @@ impl GoneInstances {
         self.0.lock().expect("no holder of the lock panics").insert(id, gone);
     }
 
-    fn remove(&self, id: &InstanceId) {
-        self.0.lock().expect("no holder of the lock panics").remove(id);
+    /// Whether it was gone until now.
+    fn remove(&self, id: &InstanceId) -> bool {
+        self.0.lock().expect("no holder of the lock panics").remove(id).is_some()
+    }
+
+    /// Another change has brought new instances: nothing is gone there any more.
+    pub fn replaced(&self, service: &ServiceName, worker: usize) {
+        let mut gone = self.0.lock().expect("no holder of the lock panics");
+        gone.retain(|id, _| id.service != *service || id.worker != worker);
+    }
+
+    /// Places that do not exist any more.
+    pub fn retain_services(&self, exists: impl Fn(&ServiceName) -> bool) {
+        self.0.lock().expect("no holder of the lock panics").retain(|id, _| exists(&id.service));
     }
 }
 
@@ -145,9 +157,10 @@ impl Supervisor {
 
     async fn restart_due(&mut self) {
         for id in self.restarts.take_due(Instant::now()) {
-            self.gone.remove(&id);
-            let InstanceId { service, worker, version } = id;
-            self.ask(Change::Restart { service, worker, version }).await;
+            if self.gone.remove(&id) {
+                let InstanceId { service, worker, version } = id;
+                self.ask(Change::Restart { service, worker, version }).await;
+            }
         }
     }
 
