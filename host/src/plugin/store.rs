@@ -90,6 +90,22 @@ impl ComponentStore {
         }
     }
 
+    /// Whether a version is kept, be it damaged or not.
+    pub fn contains(&self, plugin: &PluginName, id: VersionId) -> bool {
+        self.path(plugin, id).is_file()
+    }
+
+    /// Removes a version, if it is there.
+    pub fn remove(&self, plugin: &PluginName, id: VersionId) -> Result<(), StoreError> {
+        let path = self.path(plugin, id);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Io { plugin: plugin.clone(), path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Plugins that have versions here, in order of their names.
     pub fn plugins(&self) -> Result<Vec<PluginName>, StoreError> {
         let failed = |source| StoreError::Open { path: self.root.clone(), source };

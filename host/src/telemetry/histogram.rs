@@ -96,6 +96,11 @@ impl HistogramSnapshot {
         self.buckets.iter().sum()
     }
 
+    /// Each bucket's inclusive upper bound (none for the last) and how many values it holds.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        self.buckets.iter().enumerate().map(|(index, &values)| (upper_bound(index), values))
+    }
+
     /// Of all values, exactly.
     pub fn sum(&self) -> u64 {
         self.sum

@@ -1,0 +1,126 @@
+//! Who may ask: nobody by way of somebody else's browser, and only operators where a token is set.
+//!
+//! A web page that a developer has open can send requests to 127.0.0.1. Three things stop it: a `Host` that is not
+//! this listener's own (a name that an attacker rebinds to 127.0.0.1 is sent as it is), an `Origin` of another site, and
+//! changes that only come with a content type which a page cannot send elsewhere without being asked first (CORS).
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use sha2::{Digest, Sha256};
+
+use super::problem::Problem;
+
+/// What a listener asks of its clients.
+#[derive(Clone, Debug)]
+pub struct Access {
+    bound: SocketAddr,
+    /// SHA-256 of the operators' token: comparing digests takes the same time wherever they differ.
+    token: Option<[u8; 32]>,
+}
+
+/// They hold nothing secret: the dashboard's figures come from paths that do need the token.
+const WITHOUT_TOKEN: [&str; 5] = ["/", "/dashboard.js", "/dashboard.css", "/healthz", "/readyz"];
+
+/// Media types that a page cannot send to another origin without a preflight request, which is never granted.
+const CHANGE_TYPES: [&str; 2] = ["application/json", "application/wasm"];
+
+impl Access {
+    pub fn new(bound: SocketAddr, token: Option<&str>) -> Arc<Self> {
+        Arc::new(Self { bound, token: token.map(|token| Sha256::digest(token).into()) })
+    }
+
+    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+        let host = self.check_host(uri, headers)?;
+        check_origin(&host, headers)?;
+        if !WITHOUT_TOKEN.contains(&uri.path()) {
+            self.check_token(headers)?;
+        }
+        check_content_type(method, headers)
+    }
+
+    /// The authority that the client believes to talk to.
+    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<Authority, Problem> {
+        let wrong = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "exactly one Host header is needed"));
+        };
+        let host: Authority = host
+            .to_str()
+            .ok()
+            .and_then(|host| host.parse().ok())
+            .ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "the Host header is no host and port"))?;
+        if uri.authority().is_some_and(|authority| *authority != host) {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "the Host header and the address asked for differ"));
+        }
+        if !self.bound.ip().is_loopback() {
+            return Ok(host);
+        }
+        let name = host.host();
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let loopback = name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
+        if loopback && host.port_u16().unwrap_or(80) == self.bound.port() {
+            return Ok(host);
+        }
+        Err(wrong(format!("the Host {host} is not this listener's: ask for http://{}", self.bound)))
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(expected) = &self.token else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = given.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let digest: [u8; 32] = Sha256::digest(token.unwrap_or_default()).into();
+        let difference = digest.iter().zip(expected).fold(0, |difference, (one, other)| difference | (one ^ other));
+        if token.is_some() && difference == 0 {
+            return Ok(());
+        }
+        Err(Problem::new(StatusCode::UNAUTHORIZED, "the operators' token is needed: Authorization: Bearer …"))
+    }
+}
+
+/// Absent, or the page that this listener itself served.
+fn check_origin(host: &Authority, headers: &HeaderMap) -> Result<(), Problem> {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let Some(origin) = origins.next() else { return Ok(()) };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    if origins.next().is_none() && authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str())) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "pages of other origins may not use this listener"))
+}
+
+fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(header::CONTENT_TYPE);
+    // Browsers ask before they send a DELETE elsewhere, so it needs no body to have a type.
+    if matches!(*method, Method::GET | Method::HEAD) || (*method == Method::DELETE && given.is_none()) {
+        return Ok(());
+    }
+    let media_type = given.and_then(|value| value.to_str().ok()).map(|value| {
+        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    });
+    if media_type.is_some_and(|media_type| CHANGE_TYPES.contains(&media_type.as_str())) {
+        return Ok(());
+    }
+    let detail = "a change needs Content-Type: application/json, or application/wasm for a component";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+}
+
+/// In front of everything.
+pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    match access.check(request.method(), request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}

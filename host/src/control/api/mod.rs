@@ -1,0 +1,83 @@
+//! The control API: HTTP in front of [`Control`], and nothing more.
+
+mod access;
+mod body;
+mod operation;
+mod plugins;
+mod problem;
+mod server;
+mod services;
+
+pub use access::Access;
+pub use server::{CONNECTIONS_MAX, serve};
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    http::StatusCode,
+    middleware,
+    routing::{get, post},
+};
+use utoipa::OpenApi;
+
+use super::handle::Control;
+use problem::Problem;
+
+/// What the API looks like to other programs.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Sluice", description = "Control API of the gateway"),
+    paths(
+        plugins::list,
+        plugins::show,
+        plugins::push,
+        plugins::forget,
+        plugins::activate,
+        plugins::roll_back,
+        plugins::start_canary,
+        plugins::end_canary,
+        services::list,
+        services::show,
+        services::patch,
+        services::clear_overlay,
+        operation::reload,
+        operation::listeners,
+        operation::history,
+        operation::metrics,
+        operation::health,
+        operation::ready,
+    )
+)]
+struct Document;
+
+/// Everything that the control listener answers.
+pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
+    Router::new()
+        .route("/plugins", get(plugins::list))
+        .route("/plugins/{name}", get(plugins::show).put(plugins::push).delete(plugins::forget))
+        .route("/plugins/{name}/activate", post(plugins::activate))
+        .route("/plugins/{name}/rollback", post(plugins::roll_back))
+        .route("/plugins/{name}/canary", post(plugins::start_canary).delete(plugins::end_canary))
+        .route("/services", get(services::list))
+        .route("/services/{name}", get(services::show).patch(services::patch))
+        .route("/services/{name}/overlay", axum::routing::delete(services::clear_overlay))
+        .route("/reload", post(operation::reload))
+        .route("/listeners", get(operation::listeners))
+        .route("/history", get(operation::history))
+        .route("/metrics", get(operation::metrics))
+        .route("/healthz", get(operation::health))
+        .route("/readyz", get(operation::ready))
+        .route("/openapi.json", get(async || Json(Document::openapi())))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /openapi.json"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer this method; see /openapi.json")
+        })
+        .with_state(control)
+        .layer(middleware::from_fn_with_state(access, access::guard))
+}
+
+/// A name in a path: one that cannot be a name is one that is not there.
+fn path_name<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str) -> Result<T, Problem> {
+    name.parse().map_err(|error: T::Err| Problem::new(StatusCode::NOT_FOUND, error.to_string()))
+}

@@ -1,0 +1,85 @@
+//! Everything that somebody outside may ask of the control plane.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::{
+    canary::CanaryBook,
+    change::{Applied, Change, Refusal},
+    history::History,
+    membership::names::Names,
+    publisher::{Handle, Published},
+    supervisor::GoneInstances,
+};
+use crate::{
+    gateway::Gateway,
+    plugin::ComponentStore,
+    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges},
+};
+
+/// The running gateway, as its API sees it.
+pub struct Control {
+    pub gateway: Arc<Gateway>,
+    pub publisher: Handle,
+    pub metrics: Arc<Metrics>,
+    pub store: Arc<ComponentStore>,
+    pub names: Arc<Names>,
+    pub canaries: CanaryBook,
+    pub history: History,
+    pub gone: GoneInstances,
+    pub shutting_down: AtomicBool,
+}
+
+impl Control {
+    /// Waits until the change is in force everywhere, or nothing has changed.
+    pub async fn apply(&self, change: Change) -> Result<Applied, Refusal> {
+        if self.shutting_down.load(Ordering::Relaxed) {
+            return Err(Refusal::ShuttingDown);
+        }
+        self.publisher.apply(change).await
+    }
+
+    /// What is in force.
+    pub fn current(&self) -> Result<Arc<Published>, Refusal> {
+        self.publisher.current().ok_or(Refusal::ShuttingDown)
+    }
+
+    /// Whether every listener serves.
+    pub fn is_ready(&self) -> bool {
+        self.publisher.current().is_some() && !self.shutting_down.load(Ordering::Relaxed)
+    }
+
+    /// The addresses bound, in the order of the configuration.
+    pub fn bound(&self) -> &[SocketAddr] {
+        self.gateway.bound()
+    }
+
+    /// For a scrape.
+    pub fn gauges(&self) -> Gauges {
+        let Some(current) = self.publisher.current() else { return Gauges::default() };
+        let members = current.snapshot.services.iter().flat_map(|service| service.members());
+        let endpoints = members.map(|member| EndpointGauges {
+            service: member.endpoint.service.clone(),
+            endpoint: member.endpoint.address.to_string(),
+            in_flight: member.endpoint.in_flight(),
+            available: member.available,
+        });
+        let plugins = current.live_versions().into_iter().map(|version| PluginGauges {
+            plugin: version.plugin().clone(),
+            version: version.id(),
+            live_instances: version.live_instances(),
+            memory_bytes: version.memory_bytes(),
+        });
+        Gauges {
+            connections: self.gateway.connections(),
+            generation: current.snapshot.generation,
+            endpoints: endpoints.collect(),
+            plugins: plugins.collect(),
+        }
+    }
+}

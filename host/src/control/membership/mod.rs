@@ -1,0 +1,94 @@
+//! Who the endpoints of a service are now: the configuration's addresses, names resolved, slots given.
+
+pub mod names;
+mod slots;
+
+pub use slots::{SlotTable, Wanted};
+
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::model::{EndpointSpec, EndpointState, InstantUs, ServiceConfig, Slot};
+use names::Names;
+
+/// The membership of one service, by slot.
+#[derive(Debug)]
+pub struct Membership {
+    pub endpoints: Vec<Option<EndpointState>>,
+    pub slots: SlotTable,
+    /// Endpoints that have no slot yet, because all are held by endpoints that drain.
+    pub waiting: usize,
+    /// Host names that have never been resolved.
+    pub unresolved: Vec<String>,
+}
+
+/// `before` is the service's last membership, from which an endpoint that stays takes the instant it became available.
+pub fn membership(
+    service: &ServiceConfig,
+    names: &Names,
+    mut slots: SlotTable,
+    before: &[Option<EndpointState>],
+    now_us: InstantUs,
+) -> Membership {
+    let mut unresolved = Vec::new();
+    let mut specs = Vec::new();
+    for spec in &service.endpoints {
+        match addresses(spec, names) {
+            Some(addresses) => specs.extend(addresses.into_iter().map(|address| (spec, address))),
+            None => unresolved.push(spec.address.host().to_owned()),
+        }
+    }
+    // A name and an address may mean the same endpoint: the first wins.
+    let mut seen = std::collections::HashSet::new();
+    specs.retain(|(_, address)| seen.insert(*address));
+    let wanted: Vec<_> =
+        specs.iter().map(|&(spec, address)| Wanted { label: spec.address.clone(), address }).collect();
+    let assigned = slots.assign(&wanted);
+    let waiting = assigned.iter().filter(|endpoint| endpoint.is_none()).count();
+    let mut endpoints: Vec<Option<EndpointState>> = (0..slots.len()).map(|_| None).collect();
+    for ((spec, _), endpoint) in specs.into_iter().zip(assigned) {
+        let Some(endpoint) = endpoint else { continue };
+        let stays = before
+            .get(endpoint.slot as usize)
+            .and_then(Option::as_ref)
+            .filter(|before| before.available && Arc::ptr_eq(&before.endpoint, &endpoint));
+        let slot: Slot = endpoint.slot;
+        endpoints[slot as usize] = Some(EndpointState {
+            weight: spec.weight,
+            priority: spec.priority,
+            zone: spec.zone.clone(),
+            metadata: spec.metadata.clone(),
+            available: true,
+            since_us: stays.map_or(now_us, |before| before.since_us),
+            endpoint,
+        });
+    }
+    Membership { endpoints, slots, waiting, unresolved }
+}
+
+/// Whether two memberships are the same to a balancer.
+pub fn same_members(one: &[Option<EndpointState>], other: &[Option<EndpointState>]) -> bool {
+    let same = |one: &EndpointState, other: &EndpointState| {
+        Arc::ptr_eq(&one.endpoint, &other.endpoint)
+            && one.weight == other.weight
+            && one.priority == other.priority
+            && one.zone == other.zone
+            && one.metadata == other.metadata
+            && one.available == other.available
+            && one.since_us == other.since_us
+    };
+    let longest = one.len().max(other.len());
+    (0..longest).all(|slot| match (one.get(slot).and_then(Option::as_ref), other.get(slot).and_then(Option::as_ref)) {
+        (Some(one), Some(other)) => same(one, other),
+        (None, None) => true,
+        _ => false,
+    })
+}
+
+/// None where the name has never been resolved.
+fn addresses(spec: &EndpointSpec, names: &Names) -> Option<Vec<SocketAddr>> {
+    if let Some(address) = spec.address.socket_addr() {
+        return Some(vec![address]);
+    }
+    let addresses = names.addresses(spec.address.host())?;
+    Some(addresses.into_iter().map(|ip| SocketAddr::new(ip, spec.address.port())).collect())
+}

@@ -1,0 +1,146 @@
+//! How things should be: the configuration file, what was changed over the API on top of it, and canaries.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    control::{canary::Canary, overlay::Overlay},
+    model::{Config, Percent, PluginName, PolicyConfig, ServiceConfig, ServiceName, VersionId},
+};
+
+#[derive(Clone, Debug)]
+pub struct Desired {
+    pub file: Arc<Config>,
+    /// What the file and the binary bring.
+    pub bases: Arc<BTreeMap<PluginName, Base>>,
+    pub overlay: Overlay,
+    pub canaries: BTreeMap<PluginName, Canary>,
+}
+
+/// The version of a plugin that is there without any upload.
+#[derive(Clone, Debug)]
+pub struct Base {
+    pub version: VersionId,
+    pub component: Bytes,
+    /// `File` or `Default`.
+    pub source: Source,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The configuration file.
+    File,
+    /// A change made over the API.
+    Overlay,
+    /// The gateway itself.
+    Default,
+}
+
+/// What decides for one service, and with which limits: two that are equal need no new instances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binding {
+    pub policy: PolicyConfig,
+    pub version: VersionId,
+    pub memory_bytes_max: usize,
+    pub candidate: Option<(VersionId, Percent)>,
+}
+
+impl Desired {
+    /// The version of a plugin that is in use; none where there is no such plugin.
+    pub fn active(&self, plugin: &PluginName) -> Option<VersionId> {
+        let overlay = self.overlay.plugins.get(plugin).and_then(|overlay| overlay.active);
+        overlay.or_else(|| self.base(plugin))
+    }
+
+    pub fn active_source(&self, plugin: &PluginName) -> Source {
+        match self.overlay.plugins.get(plugin).and_then(|overlay| overlay.active) {
+            Some(_) => Source::Overlay,
+            None => self.bases.get(plugin).map_or(Source::Default, |base| base.source),
+        }
+    }
+
+    pub fn base(&self, plugin: &PluginName) -> Option<VersionId> {
+        self.bases.get(plugin).map(|base| base.version)
+    }
+
+    pub fn policy<'a>(&'a self, service: &'a ServiceConfig) -> &'a PolicyConfig {
+        self.overlay_policy(&service.name).unwrap_or(&service.balancer)
+    }
+
+    pub fn overlay_policy(&self, service: &ServiceName) -> Option<&PolicyConfig> {
+        self.overlay.services.get(service)?.balancer.as_ref()
+    }
+
+    /// The services whose policy is of this plugin.
+    pub fn bound(&self, plugin: &PluginName) -> Vec<ServiceName> {
+        let services = self.file.services.values();
+        services.filter(|service| self.policy(service).plugin == *plugin).map(|service| service.name.clone()).collect()
+    }
+
+    /// The canary that runs for a service.
+    pub fn canary(&self, service: &ServiceConfig) -> Option<&Canary> {
+        let canary = self.canaries.get(&self.policy(service).plugin)?;
+        canary.service.as_ref().is_none_or(|only| *only == service.name).then_some(canary)
+    }
+
+    /// One sentence where no version is there.
+    pub fn binding(&self, service: &ServiceConfig) -> Result<Binding, String> {
+        let policy = self.policy(service).clone();
+        let plugin = &policy.plugin;
+        let version = self.active(plugin).ok_or_else(|| self.no_such_plugin(plugin))?;
+        let candidate = self.canary(service).map(|canary| (canary.version, canary.percent));
+        Ok(Binding { version, memory_bytes_max: self.memory_bytes_max(plugin), candidate, policy })
+    }
+
+    pub fn memory_bytes_max(&self, plugin: &PluginName) -> usize {
+        let options = self.file.plugins.get(plugin);
+        options.map_or(crate::config::defaults::PLUGIN_MEMORY_BYTES_MAX, |options| options.memory_bytes_max)
+    }
+
+    /// Canaries that have lost their meaning end: the candidate is in use, or the plugin or service is gone.
+    pub fn end_pointless_canaries(&mut self) {
+        let pointless: Vec<_> = self
+            .canaries
+            .iter()
+            .filter(|(plugin, canary)| {
+                let bound = self.bound(plugin);
+                let covers_none = match &canary.service {
+                    Some(only) => !bound.contains(only),
+                    None => bound.is_empty(),
+                };
+                covers_none || self.active(plugin) == Some(canary.version)
+            })
+            .map(|(plugin, _)| plugin.clone())
+            .collect();
+        for plugin in pointless {
+            self.canaries.remove(&plugin);
+        }
+    }
+
+    /// What is left without what the API changed for these services: for a start that would fail otherwise.
+    pub fn without_overlay_of(&self, services: &[ServiceName]) -> Self {
+        let mut reduced = self.clone();
+        for service in services {
+            let Some(config) = self.file.services.get(service) else { continue };
+            reduced.overlay.plugins.remove(&self.policy(config).plugin);
+            reduced.overlay.services.remove(service);
+        }
+        reduced
+    }
+
+    fn no_such_plugin(&self, plugin: &PluginName) -> String {
+        let built_in = self.bases.values().any(|base| base.source == Source::Default);
+        if built_in {
+            format!("there is no plugin named {plugin}")
+        } else {
+            format!(
+                "there is no plugin named {plugin}: this binary was built without the stock plugins; run `make plugins` and build it again, or give a path in [plugins.{plugin}]"
+            )
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The one task that owns how things should be, and makes each change one transaction.
+//!
+//! Changes come one after another. Each is planned ([`plan`]), made away from the data path ([`instances`]),
+//! given what its predecessors learned ([`inherit`]), adopted by every worker and kept on disk
+//! ([`transaction`]). What is in force is [`Published`]: anybody may look at it, nobody but this task changes it.
+
+pub mod desired;
+mod draft;
+mod inherit;
+mod instances;
+mod plan;
+mod transaction;
+
+pub use draft::bases;
+pub use plan::route_label;
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::{
+    desired::{Binding, Desired},
+    transaction::{Draft, Versions},
+};
+use super::{
+    canary::CanaryBook,
+    change::{Applied, Change, Refusal},
+    history::{About, History, HistoryKind},
+    membership::{SlotTable, names::Names},
+    overlay::OverlayFile,
+    supervisor::GoneInstances,
+};
+use crate::{
+    config::ConfigErrors,
+    gateway::{Gateway, ServiceSnapshot, Snapshot, WorkerEvent},
+    model::{Clock, Config, PluginName, ServiceName, VersionId},
+    plugin::{ComponentStore, Runtime, Version},
+    telemetry::Metrics,
+};
+
+/// Changes that wait for their turn. Beyond, whoever asks waits.
+const CHANGES_WAITING_MAX: usize = 64;
+/// How often an endpoint that waits for a slot tries again.
+const SLOT_RETRY: Duration = Duration::from_millis(200);
+
+/// Reads the configuration file, for a reload.
+pub type ReadConfig = Arc<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
+
+/// What is in force.
+pub struct Published {
+    pub desired: Desired,
+    pub snapshot: Arc<Snapshot>,
+    /// In the order of `snapshot.services`.
+    pub services: Vec<PublishedService>,
+    /// Loaded because some service needs them.
+    pub versions: Versions,
+    /// Not needed any more, with instances that still live.
+    pub retired: Vec<Weak<Version>>,
+}
+
+#[derive(Clone)]
+pub struct PublishedService {
+    pub binding: Binding,
+    pub slots: SlotTable,
+    /// Endpoints that wait for a slot.
+    pub waiting: usize,
+}
+
+/// One service as it is in force.
+#[derive(Clone, Copy)]
+pub struct ServiceInForce<'a> {
+    pub snapshot: &'a Arc<ServiceSnapshot>,
+    pub binding: &'a Binding,
+    pub slots: &'a SlotTable,
+    pub waiting: usize,
+}
+
+impl Published {
+    pub fn service(&self, name: &ServiceName) -> Option<ServiceInForce<'_>> {
+        let index = *self.snapshot.by_name.get(name)?;
+        let (snapshot, service) = (self.snapshot.services.get(index)?, self.services.get(index)?);
+        Some(ServiceInForce { snapshot, binding: &service.binding, slots: &service.slots, waiting: service.waiting })
+    }
+
+    /// Versions with live instances, and those that are needed though they have none.
+    pub fn live_versions(&self) -> Vec<Arc<Version>> {
+        self.versions.values().cloned().chain(self.retired.iter().filter_map(Weak::upgrade)).collect()
+    }
+
+    /// The plugin that a service's version belongs to, if the service has that version.
+    pub fn plugin_of(&self, service: &ServiceName, version: VersionId) -> Option<&PluginName> {
+        let binding = self.service(service)?.binding;
+        let has = binding.version == version || binding.candidate.is_some_and(|(candidate, _)| candidate == version);
+        has.then_some(&binding.policy.plugin)
+    }
+}
+
+/// Asks the publisher for changes, and sees what is in force.
+#[derive(Clone)]
+pub struct Handle {
+    changes: mpsc::Sender<(Change, oneshot::Sender<Result<Applied, Refusal>>)>,
+    current: watch::Receiver<Option<Arc<Published>>>,
+}
+
+impl Handle {
+    /// Waits until every worker has adopted the change and it would survive a restart, or nothing has changed.
+    pub async fn apply(&self, change: Change) -> Result<Applied, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.changes.send((change, answer)).await.map_err(|_| Refusal::ShuttingDown)?;
+        answered.await.map_err(|_| Refusal::ShuttingDown)?
+    }
+
+    /// None before the first state is in force.
+    pub fn current(&self) -> Option<Arc<Published>> {
+        self.current.borrow().clone()
+    }
+}
+
+/// What the publisher works with.
+pub struct Parts {
+    pub gateway: Arc<Gateway>,
+    pub runtime: Arc<Runtime>,
+    pub store: Arc<ComponentStore>,
+    pub overlay_file: OverlayFile,
+    pub names: Arc<Names>,
+    pub metrics: Arc<Metrics>,
+    pub canaries: CanaryBook,
+    pub gone: GoneInstances,
+    pub history: History,
+    pub clock: Clock,
+    pub events: mpsc::UnboundedSender<WorkerEvent>,
+    pub read_config: ReadConfig,
+    /// Of the plugins' seeds.
+    pub seed: u64,
+}
+
+pub struct Publisher {
+    gateway: Arc<Gateway>,
+    runtime: Arc<Runtime>,
+    store: Arc<ComponentStore>,
+    overlay_file: OverlayFile,
+    names: Arc<Names>,
+    metrics: Arc<Metrics>,
+    canaries: CanaryBook,
+    gone: GoneInstances,
+    history: History,
+    clock: Clock,
+    events: mpsc::UnboundedSender<WorkerEvent>,
+    read_config: ReadConfig,
+    random: fastrand::Rng,
+    current: watch::Sender<Option<Arc<Published>>>,
+    canaries_started: u64,
+}
+
+impl Publisher {
+    /// Brings the first state into force. Where a change that was made over the API stands in the way (a plugin
+    /// version that is damaged, say), the service starts without it, and that is reported.
+    pub async fn start(parts: Parts, desired: Desired) -> Result<Self, Refusal> {
+        let Parts { gateway, runtime, store, overlay_file, names, metrics, canaries, history, .. } = parts;
+        let Parts { gone, clock, events, read_config, seed, .. } = parts;
+        let (current, _) = watch::channel(None);
+        let mut publisher = Self {
+            gateway,
+            runtime,
+            store,
+            overlay_file,
+            names,
+            metrics,
+            canaries,
+            gone,
+            history,
+            clock,
+            events,
+            read_config,
+            random: fastrand::Rng::with_seed(seed),
+            current,
+            canaries_started: 0,
+        };
+        publisher.first(desired).await?;
+        Ok(publisher)
+    }
+
+    /// The handle to a task that runs until every handle is gone.
+    pub fn spawn(self) -> (Handle, tokio::task::JoinHandle<()>) {
+        let (changes, waiting) = mpsc::channel(CHANGES_WAITING_MAX);
+        let handle = Handle { changes, current: self.current.subscribe() };
+        (handle, tokio::spawn(self.run(waiting)))
+    }
+
+    async fn first(&mut self, desired: Desired) -> Result<(), Refusal> {
+        let refusal = match self.transact(Draft::of(desired.clone())).await {
+            Ok(_) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        let Refusal::Invalid { problems, .. } = &refusal else { return Err(refusal) };
+        let services: Vec<_> = problems.iter().filter_map(|problem| problem.service.clone()).collect();
+        let reduced = desired.without_overlay_of(&services);
+        if reduced.overlay == desired.overlay || self.transact(Draft::of(reduced)).await.is_err() {
+            return Err(refusal);
+        }
+        let message = format!(
+            "changes made over the API could not be taken over and are not in force: {}",
+            refusal.in_full()
+        );
+        self.history.note(HistoryKind::Warning, About::default(), message);
+        Ok(())
+    }
+
+    async fn run(mut self, mut changes: mpsc::Receiver<(Change, oneshot::Sender<Result<Applied, Refusal>>)>) {
+        let names = Arc::clone(&self.names);
+        let mut retry = tokio::time::interval(SLOT_RETRY);
+        retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                change = changes.recv() => {
+                    let Some((change, answer)) = change else { return };
+                    // Whoever asked may have gone; the change holds all the same.
+                    let _ = answer.send(self.apply(change).await);
+                }
+                () = names.changed() => drop(self.apply(Change::Refresh).await),
+                _ = retry.tick() => {
+                    if self.someone_waits() {
+                        drop(self.apply(Change::Refresh).await);
+                    }
+                }
+            }
+        }
+    }
+
+    fn someone_waits(&self) -> bool {
+        let current = self.current.borrow();
+        current.as_ref().is_some_and(|current| current.services.iter().any(|service| service.waiting > 0))
+    }
+}

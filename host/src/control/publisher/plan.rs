@@ -1,0 +1,164 @@
+//! From how things should be to what has to be made: a snapshot, and for each service whether its instances stay.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    Published,
+    desired::{Binding, Desired},
+};
+use crate::{
+    control::{
+        change::ChangeProblem,
+        membership::{SlotTable, membership, names::Names, same_members},
+    },
+    gateway::{ServiceSnapshot, Snapshot, router::Router},
+    model::{InstantUs, PluginName, RouteConfig, ServiceConfig, ServiceName, VersionId},
+};
+
+/// Everything decided, nothing made yet.
+pub struct Plan {
+    pub desired: Desired,
+    pub snapshot: Arc<Snapshot>,
+    /// In the order of `snapshot.services`.
+    pub services: Vec<ServicePlan>,
+    /// Host names without an address.
+    pub unresolved: Vec<(ServiceName, String)>,
+}
+
+pub struct ServicePlan {
+    pub binding: Binding,
+    pub slots: SlotTable,
+    /// Endpoints that wait for a slot.
+    pub waiting: usize,
+    pub instances: Instances,
+}
+
+/// Which workers get new instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instances {
+    Keep,
+    ReplaceOn(BTreeSet<usize>),
+    ReplaceAll,
+}
+
+impl Instances {
+    pub fn replaced_on(&self, worker: usize) -> bool {
+        match self {
+            Self::Keep => false,
+            Self::ReplaceOn(workers) => workers.contains(&worker),
+            Self::ReplaceAll => true,
+        }
+    }
+}
+
+impl Plan {
+    /// Versions that some service needs, with the services that do.
+    pub fn needed_versions(&self) -> BTreeMap<(PluginName, VersionId), Vec<ServiceName>> {
+        let mut needed: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (service, plan) in self.snapshot.services.iter().zip(&self.services) {
+            let Binding { policy, version, candidate, .. } = &plan.binding;
+            let versions = std::iter::once(*version).chain(candidate.map(|(version, _)| version));
+            for version in versions {
+                needed.entry((policy.plugin.clone(), version)).or_default().push(service.config.name.clone());
+            }
+        }
+        needed
+    }
+
+    pub fn keeps_all_instances(&self) -> bool {
+        self.services.iter().all(|service| service.instances == Instances::Keep)
+    }
+}
+
+/// Plans the way from `before` to `desired`. `restarts` are instances that must be made anew.
+pub fn plan(
+    before: Option<&Published>,
+    desired: Desired,
+    names: &Names,
+    restarts: &[(ServiceName, usize)],
+    now_us: InstantUs,
+) -> Result<Plan, Vec<ChangeProblem>> {
+    let mut problems = Vec::new();
+    let (mut snapshots, mut services, mut unresolved) = (Vec::new(), Vec::new(), Vec::new());
+    for config in desired.file.services.values() {
+        let binding = match desired.binding(config) {
+            Ok(binding) => binding,
+            Err(message) => {
+                problems.push(ChangeProblem::of(&config.name, message));
+                continue;
+            }
+        };
+        let (snapshot, service, names) = plan_service(before, config, binding, names, restarts, now_us);
+        unresolved.extend(names.into_iter().map(|name| (config.name.clone(), name)));
+        snapshots.push(snapshot);
+        services.push(service);
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let by_name: HashMap<_, _> =
+        snapshots.iter().enumerate().map(|(index, service)| (service.config.name.clone(), index)).collect();
+    let file = &desired.file;
+    let snapshot = Arc::new(Snapshot {
+        generation: before.map_or(1, |before| before.snapshot.generation + 1),
+        router: Router::new(file.routes.clone(), &by_name),
+        services: snapshots,
+        by_name,
+        trusted_proxies: file.gateway.trusted_proxies.clone(),
+        access_log: file.gateway.access_log.clone(),
+        limits: file.gateway.limits.clone(),
+    });
+    Ok(Plan { snapshot, services, unresolved, desired })
+}
+
+fn plan_service(
+    before: Option<&Published>,
+    config: &ServiceConfig,
+    binding: Binding,
+    names: &Names,
+    restarts: &[(ServiceName, usize)],
+    now_us: InstantUs,
+) -> (Arc<ServiceSnapshot>, ServicePlan, Vec<String>) {
+    let before = before.and_then(|before| before.service(&config.name));
+    let slots = before.map_or_else(|| SlotTable::new(config.name.clone()), |before| before.slots.clone());
+    let old_endpoints = before.map_or(&[][..], |before| &before.snapshot.endpoints);
+    let members = membership(config, names, slots, old_endpoints, now_us);
+    let config = ServiceConfig { balancer: binding.policy.clone(), ..config.clone() };
+    let same_members = before.is_some_and(|before| same_members(&before.snapshot.endpoints, &members.endpoints));
+    let snapshot = match before {
+        // The same `Arc`, so that nobody takes it for a change.
+        Some(before) if same_members && before.snapshot.config == config => Arc::clone(&before.snapshot),
+        _ => Arc::new(ServiceSnapshot {
+            config,
+            updated_us: before.filter(|_| same_members).map_or(now_us, |before| before.snapshot.updated_us),
+            endpoints: members.endpoints,
+        }),
+    };
+    let restarted: BTreeSet<_> = restarts
+        .iter()
+        .filter(|(service, _)| *service == snapshot.config.name)
+        .map(|&(_, worker)| worker)
+        .collect();
+    let instances = if !same_members || before.is_none_or(|before| *before.binding != binding) {
+        Instances::ReplaceAll
+    } else if restarted.is_empty() {
+        Instances::Keep
+    } else {
+        Instances::ReplaceOn(restarted)
+    };
+    let plan = ServicePlan { binding, slots: members.slots, waiting: members.waiting, instances };
+    (snapshot, plan, members.unresolved)
+}
+
+/// A route's name in metrics and in the API: host, path, and methods where it has some.
+pub fn route_label(route: &RouteConfig) -> String {
+    let mut label = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
+    for (index, method) in route.methods.iter().enumerate() {
+        label.push(if index == 0 { ' ' } else { ',' });
+        label.push_str(method.as_str());
+    }
+    label
+}

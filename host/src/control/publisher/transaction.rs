@@ -1,0 +1,377 @@
+//! One change, whole or not at all: load → make → save and restore → adopt → keep.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::{
+    Published, PublishedService, Publisher,
+    desired::{Binding, Desired},
+    inherit::inherit,
+    instances::{Arms, ArmsByService, FaultInMaking, Recipes, make_all, recipes},
+    plan::{Plan, plan, route_label},
+};
+use crate::{
+    control::{
+        change::{Applied, ChangeProblem, Refusal, Restore, WorkerAdoption},
+        overlay::Staged,
+    },
+    gateway::{
+        Adoption, PreparedBalancer, PreparedCandidate, PreparedInstance, PreparedService, PreparedState, WorkerEvent,
+    },
+    model::{PluginName, ServiceName, VersionId},
+    plugin::{ComponentStore, Version},
+};
+
+/// A change as far as it is known before anything is made.
+pub struct Draft {
+    pub desired: Desired,
+    /// Instances to make anew though nothing else changed for them.
+    pub restarts: Vec<(ServiceName, usize)>,
+    /// Loaded already.
+    pub loaded: Vec<Arc<Version>>,
+    /// Components to keep on disk, if the change comes about.
+    pub components: Vec<(PluginName, Bytes)>,
+}
+
+impl Draft {
+    pub fn of(desired: Desired) -> Self {
+        Self { desired, restarts: Vec::new(), loaded: Vec::new(), components: Vec::new() }
+    }
+}
+
+pub type Versions = HashMap<(PluginName, VersionId), Arc<Version>>;
+
+/// Everything made, nothing changed yet.
+struct Prepared {
+    plan: Plan,
+    versions: Versions,
+    states: Vec<PreparedState>,
+    restores: Vec<Restore>,
+    faults: Vec<FaultInMaking>,
+}
+
+impl Publisher {
+    /// Carries a change out. An error means that nothing has changed.
+    pub(super) async fn transact(&mut self, draft: Draft) -> Result<Applied, Refusal> {
+        let before = self.current.borrow().clone();
+        self.names.learn(host_names(&draft.desired)).await;
+        let now_us = self.clock.now_us();
+        let plan = plan(before.as_deref(), draft.desired, &self.names, &draft.restarts, now_us)
+            .map_err(|problems| Refusal::invalid("the change was refused", problems))?;
+        let Some(before) = before else { return self.publish(None, plan, draft.loaded, draft.components).await };
+        let same_file = before.desired.file == plan.desired.file;
+        if !same_file || !plan.keeps_all_instances() || shows_change(&before, &plan) {
+            return self.publish(Some(before), plan, draft.loaded, draft.components).await;
+        }
+        let nothing = before.desired.overlay == plan.desired.overlay
+            && draft.components.is_empty()
+            && bases_equal(&before.desired, &plan.desired);
+        if nothing {
+            return Ok(Applied { generation: before.snapshot.generation, ..Applied::default() });
+        }
+        self.keep_only(&before, plan, &draft.components)
+    }
+
+    /// The data path does not see the change: only what is remembered differs.
+    fn keep_only(
+        &mut self,
+        before: &Arc<Published>,
+        plan: Plan,
+        components: &[(PluginName, Bytes)],
+    ) -> Result<Applied, Refusal> {
+        let staged = self.stage(&plan.desired, components)?;
+        self.commit(staged)?;
+        let generation = before.snapshot.generation;
+        self.current.send_replace(Some(Arc::new(Published {
+            desired: plan.desired,
+            snapshot: Arc::clone(&before.snapshot),
+            services: before.services.clone(),
+            versions: before.versions.clone(),
+            retired: before.retired.clone(),
+        })));
+        Ok(Applied { changed: true, generation, ..Applied::default() })
+    }
+
+    async fn publish(
+        &mut self,
+        before: Option<Arc<Published>>,
+        plan: Plan,
+        loaded: Vec<Arc<Version>>,
+        components: Vec<(PluginName, Bytes)>,
+    ) -> Result<Applied, Refusal> {
+        let prepared = self.prepare(before.as_deref(), plan, loaded).await?;
+        let staged = self.stage(&prepared.plan.desired, &components)?;
+        self.book_canaries(&prepared.plan.desired);
+        let Prepared { plan, versions, states, restores, faults } = prepared;
+        let adoptions = match self.gateway.adopt(states).await {
+            Ok(adoptions) => adoptions,
+            Err(_) => {
+                self.unstage(staged);
+                return Err(Refusal::ShuttingDown);
+            }
+        };
+        let mut warnings: Vec<_> =
+            plan.unresolved.iter().map(|(service, host)| unresolved(service, host)).collect();
+        let generation = plan.snapshot.generation;
+        self.note_replacements(&plan);
+        self.install(before.as_deref(), plan, versions);
+        // The change is in force. That it would be lost by a restart is something to say, not a reason to take it back.
+        if let Err(refusal) = self.commit(staged) {
+            warnings.push(format!("the change is in force, but would be lost by a restart: {refusal}"));
+        }
+        self.report(faults);
+        let workers = adoptions.iter().enumerate().map(|(worker, adoption)| self.adopted(worker, adoption)).collect();
+        Ok(Applied { changed: true, generation, version: None, workers, restores, warnings })
+    }
+
+    async fn prepare(
+        &mut self,
+        before: Option<&Published>,
+        plan: Plan,
+        loaded: Vec<Arc<Version>>,
+    ) -> Result<Prepared, Refusal> {
+        let refused = |problems| Refusal::invalid("the change was refused", problems);
+        let versions = self.load(before, &plan, loaded).await.map_err(refused)?;
+        let version = |binding: &Binding, id| Arc::clone(&versions[&(binding.policy.plugin.clone(), id)]);
+        let in_use = |service: &ServiceName, new: &Binding, id| {
+            let old = before.and_then(|before| before.service(service)).map(|service| service.binding);
+            old.is_some_and(|old| {
+                let old_candidate = old.candidate.map(|(version, _)| version);
+                (old.version == id || old_candidate == Some(id))
+                    && old.policy == new.policy
+                    && old.memory_bytes_max == new.memory_bytes_max
+            })
+        };
+        let recipes = recipes(&plan, self.clock, version, in_use);
+        let workers = self.gateway.worker_count();
+        let (arms, faults) =
+            make_all(&plan, &recipes, workers, || self.random.u64(..)).await.map_err(refused)?;
+        let (arms, restores) = match before {
+            Some(before) => {
+                inherit(&self.gateway, before, &plan, &recipes, arms, || self.random.u64(..)).await?
+            }
+            None => (arms, Vec::new()),
+        };
+        let states = self.states(&plan, &recipes, arms);
+        Ok(Prepared { plan, versions, states, restores, faults })
+    }
+
+    /// Every version that the plan needs: those loaded before, and the rest in parallel.
+    async fn load(
+        &self,
+        before: Option<&Published>,
+        plan: &Plan,
+        loaded: Vec<Arc<Version>>,
+    ) -> Result<Versions, Vec<ChangeProblem>> {
+        let loaded: HashMap<_, _> =
+            loaded.into_iter().map(|version| ((version.plugin().clone(), version.id()), version)).collect();
+        let mut versions = Versions::new();
+        let mut loading = JoinSet::new();
+        for (key, services) in plan.needed_versions() {
+            let known = loaded.get(&key).or_else(|| before.and_then(|before| before.versions.get(&key)));
+            if let Some(version) = known {
+                versions.insert(key, Arc::clone(version));
+                continue;
+            }
+            let base = plan.desired.bases.get(&key.0).filter(|base| base.version == key.1);
+            let (component, runtime, store) =
+                (base.map(|base| base.component.clone()), Arc::clone(&self.runtime), Arc::clone(&self.store));
+            loading.spawn_blocking(move || {
+                let (plugin, id) = &key;
+                let bytes = component.map_or_else(|| stored(&store, plugin, *id), Ok);
+                let version = bytes.and_then(|bytes| {
+                    runtime.load(plugin, &bytes).map_err(|error| format!("plugin {plugin} {id}: {error}"))
+                });
+                (key, services, version)
+            });
+        }
+        let mut problems = Vec::new();
+        while let Some(loaded) = loading.join_next().await {
+            match loaded {
+                Ok((key, _, Ok(version))) => drop(versions.insert(key, version)),
+                Ok((_, services, Err(message))) => {
+                    problems.extend(services.iter().map(|service| ChangeProblem::of(service, message.clone())));
+                }
+                Err(error) => problems.push(ChangeProblem::plain(format!("loading a plugin failed: {error}"))),
+            }
+        }
+        if problems.is_empty() { Ok(versions) } else { Err(problems) }
+    }
+
+    /// The workers' next states.
+    fn states(&self, plan: &Plan, recipes: &[Recipes], arms: ArmsByService) -> Vec<PreparedState> {
+        let workers = self.gateway.worker_count();
+        let mut states: Vec<_> = (0..workers)
+            .map(|worker| PreparedState {
+                snapshot: Arc::clone(&plan.snapshot),
+                services: Vec::with_capacity(arms.len()),
+                routes: plan
+                    .snapshot
+                    .router
+                    .routes()
+                    .iter()
+                    .map(|route| self.metrics.route(worker, &route_label(route)))
+                    .collect(),
+            })
+            .collect();
+        for (index, of_service) in arms.into_iter().enumerate() {
+            let service = &plan.snapshot.services[index];
+            let name = &service.config.name;
+            for (worker, arms) in of_service.into_iter().enumerate() {
+                let balancer = match arms {
+                    Some(arms) => self.replacement(worker, name, &recipes[index], &plan.services[index].binding, arms),
+                    None => PreparedBalancer::Keep,
+                };
+                let cells = |address| self.metrics.endpoint(worker, name, &format!("{address}"));
+                let endpoints = service
+                    .endpoints
+                    .iter()
+                    .map(|member| member.as_ref().map(|member| cells(member.endpoint.address)))
+                    .collect();
+                states[worker].services.push(PreparedService { balancer, endpoints });
+            }
+        }
+        states
+    }
+
+    fn replacement(
+        &self,
+        worker: usize,
+        service: &ServiceName,
+        recipes: &Recipes,
+        binding: &Binding,
+        arms: Arms,
+    ) -> PreparedBalancer {
+        let arm = |version: &Arc<Version>, instance| PreparedInstance {
+            cells: self.metrics.plugin(worker, service, version.plugin(), version.id()),
+            version: Arc::clone(version),
+            instance,
+        };
+        let candidate = recipes.candidate.as_ref().zip(binding.candidate);
+        PreparedBalancer::Replace {
+            incumbent: arm(&recipes.incumbent.version, arms.incumbent),
+            candidate: candidate.map(|(recipe, (_, percent))| PreparedCandidate {
+                arm: arm(&recipe.version, arms.candidate),
+                percent,
+            }),
+        }
+    }
+
+    /// Instances that were gone are so no more where new ones were adopted.
+    fn note_replacements(&self, plan: &Plan) {
+        self.gone.retain_services(|service| plan.snapshot.by_name.contains_key(service));
+        for (snapshot, service) in plan.snapshot.services.iter().zip(&plan.services) {
+            let workers = 0..self.gateway.worker_count();
+            for worker in workers.filter(|&worker| service.instances.replaced_on(worker)) {
+                self.gone.replaced(&snapshot.config.name, worker);
+            }
+        }
+    }
+
+    fn install(&mut self, before: Option<&Published>, plan: Plan, versions: Versions) {
+        let mut retired: Vec<Weak<Version>> = before.map_or_else(Vec::new, |before| before.retired.clone());
+        let old = before.into_iter().flat_map(|before| &before.versions);
+        retired.extend(old.filter(|(key, _)| !versions.contains_key(*key)).map(|(_, version)| Arc::downgrade(version)));
+        retired.retain(|version| version.strong_count() > 0);
+        let Plan { desired, snapshot, services, .. } = plan;
+        self.names.retain(&host_names(&desired));
+        let services = services
+            .into_iter()
+            .map(|service| PublishedService {
+                binding: service.binding,
+                slots: service.slots,
+                waiting: service.waiting,
+            })
+            .collect();
+        let published = Published { desired, snapshot, services, versions, retired };
+        self.current.send_replace(Some(Arc::new(published)));
+    }
+
+    /// Puts on disk what the change needs, so that a full disk refuses it.
+    fn stage(&self, desired: &Desired, components: &[(PluginName, Bytes)]) -> Result<StagedChange, Refusal> {
+        let overlay =
+            self.overlay_file.stage(&desired.overlay).map_err(|error| Refusal::Failed(error.to_string()))?;
+        let mut staged = StagedChange { overlay, new: Vec::new() };
+        for (plugin, component) in components {
+            let version = VersionId::of(component);
+            let known = self.store.contains(plugin, version);
+            if let Err(error) = self.store.put(plugin, component) {
+                self.unstage(staged);
+                return Err(Refusal::Failed(error.to_string()));
+            }
+            if !known {
+                staged.new.push((plugin.clone(), version));
+            }
+        }
+        Ok(staged)
+    }
+
+    fn unstage(&self, staged: StagedChange) {
+        for (plugin, version) in staged.new {
+            if let Err(error) = self.store.remove(&plugin, version) {
+                tracing::warn!(%error, "a version that did not come into use stays on disk");
+            }
+        }
+    }
+
+    fn commit(&self, staged: StagedChange) -> Result<(), Refusal> {
+        staged.overlay.commit().map_err(|error| Refusal::Failed(error.to_string()))
+    }
+
+    fn report(&self, faults: Vec<FaultInMaking>) {
+        for FaultInMaking { worker, service, version, fault } in faults {
+            // Where the supervisor is gone, the gateway is ending.
+            let _ = self.events.send(WorkerEvent::Fault { worker, service, version, fault });
+        }
+    }
+
+    fn adopted(&self, worker: usize, adoption: &Adoption) -> WorkerAdoption {
+        self.metrics.adopted(adoption.gap);
+        WorkerAdoption { worker, gap_us: u64::try_from(adoption.gap.as_micros()).unwrap_or(u64::MAX) }
+    }
+}
+
+/// On disk, and not in force yet.
+struct StagedChange {
+    overlay: Staged,
+    /// Components that were not in the store before.
+    new: Vec<(PluginName, VersionId)>,
+}
+
+/// Whether a service differs though its instances stay.
+fn shows_change(before: &Published, plan: &Plan) -> bool {
+    let old = &before.snapshot.services;
+    old.len() != plan.snapshot.services.len()
+        || old.iter().zip(&plan.snapshot.services).any(|(old, new)| !Arc::ptr_eq(old, new))
+}
+
+fn bases_equal(one: &Desired, other: &Desired) -> bool {
+    let versions = |desired: &Desired| {
+        desired.bases.iter().map(|(plugin, base)| (plugin.clone(), base.version, base.source)).collect::<Vec<_>>()
+    };
+    versions(one) == versions(other)
+}
+
+fn stored(store: &ComponentStore, plugin: &PluginName, version: VersionId) -> Result<Bytes, String> {
+    match store.get(plugin, version) {
+        Ok(Some(component)) => Ok(component.into()),
+        Ok(None) => Err(format!("version {version} of plugin {plugin} is not kept any more")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// All host names among the endpoints.
+fn host_names(desired: &Desired) -> std::collections::BTreeSet<String> {
+    let endpoints = desired.file.services.values().flat_map(|service| &service.endpoints);
+    let names = endpoints.filter(|endpoint| endpoint.address.socket_addr().is_none());
+    names.map(|endpoint| endpoint.address.host().to_owned()).collect()
+}
+
+fn unresolved(service: &ServiceName, host: &str) -> String {
+    format!("service {service}: {host} has no address yet; it is asked for again until it has")
+}

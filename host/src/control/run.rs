@@ -1,0 +1,273 @@
+//! The gateway's life: everything bound and checked, then serving, then ended in order.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use super::{
+    api::{self, Access},
+    canary::{self, CanaryBook},
+    change::{Change, Refusal},
+    handle::Control,
+    history::{About, History, HistoryKind},
+    membership::names::{Names, NamesError},
+    overlay::{OverlayError, OverlayFile},
+    publisher::{Parts, Publisher, desired::Desired},
+    stock,
+    supervisor::{GoneInstances, Supervisor},
+};
+use crate::{
+    config::{self, Known},
+    gateway::{Gateway, StartError, StartOptions},
+    model::{Clock, Config},
+    plugin::{ComponentStore, Runtime, RuntimeError, StoreError},
+    telemetry::{AccessLogSink, AccessLogWriter, Metrics},
+};
+
+/// What happens outside and concerns the whole gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// SIGHUP.
+    ReloadAsked,
+    /// The configuration file has other content.
+    FileChanged,
+    Shutdown,
+}
+
+/// Why the gateway does not start. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("data_dir cannot be used: {path}: {source}")]
+    DataDir { path: PathBuf, source: io::Error },
+    #[error("data_dir {path} is in use by another gateway")]
+    DataDirInUse { path: PathBuf },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Names(#[from] NamesError),
+    #[error("cannot listen on {address} for the control API: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("control.operator_token_file {path}: {problem}")]
+    Token { path: PathBuf, problem: String },
+    #[error("control.address {0} can be reached from elsewhere: operator_token_file is needed")]
+    TokenMissing(SocketAddr),
+    #[error("the access log does not start: {0}")]
+    AccessLog(io::Error),
+    #[error(transparent)]
+    Gateway(#[from] StartError),
+    /// Something in the configuration that only shows when it is tried.
+    #[error("{}", .0.in_full())]
+    Configuration(Refusal),
+}
+
+/// Plugins that a configuration may name: the stock ones, and those that were uploaded into `data_dir`.
+pub fn known_plugins(data_dir: &Path) -> Known {
+    let uploaded = match data_dir.is_dir() {
+        true => ComponentStore::open(data_dir).and_then(|store| store.plugins()).unwrap_or_default(),
+        // Looking makes nothing.
+        false => Vec::new(),
+    };
+    stock::components().map(|(plugin, _)| plugin).chain(uploaded).collect()
+}
+
+/// Runs the gateway until it is told to shut down. Nothing is left half-started by an error.
+pub async fn run(path: PathBuf, config: Config, triggers: mpsc::Receiver<Trigger>) -> Result<(), RunError> {
+    let data_dir = DataDir::open(&config.gateway.data_dir)?;
+    let running = start(&path, config, data_dir).await?;
+    running.serve(triggers).await;
+    Ok(())
+}
+
+/// The folder of everything durable, held against a second gateway.
+struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    fn open(path: &Path) -> Result<Self, RunError> {
+        let failed = |source| RunError::DataDir { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::DataDirInUse { path: path.to_owned() }),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+}
+
+struct Running {
+    control: Arc<Control>,
+    /// Ends the API.
+    shutdown: watch::Sender<bool>,
+    api: JoinHandle<()>,
+    publisher: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
+    access_log: Option<AccessLogWriter>,
+    _data_dir: DataDir,
+}
+
+async fn start(path: &Path, config: Config, data_dir: DataDir) -> Result<Running, RunError> {
+    let store = Arc::new(ComponentStore::open(&data_dir.path)?);
+    let overlay_file = OverlayFile::in_dir(&data_dir.path);
+    let overlay = overlay_file.load()?;
+    let token = operator_token(&config)?;
+    let bases = super::publisher::bases(&config)
+        .map_err(|problems| RunError::Configuration(Refusal::invalid("plugins cannot be read", problems)))?;
+    let runtime = Runtime::new(Some(&data_dir.path.join("cache")))?;
+    let names = Names::new(&config.gateway.nameservers)?;
+    let address = config.control.address;
+    let listen = |source| RunError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let bound = listener.local_addr().map_err(listen)?;
+    let metrics = Metrics::new();
+    let (access_log, access_log_writer) =
+        AccessLogSink::start(io::stdout(), metrics.access_log()).map_err(RunError::AccessLog)?;
+    let clock = Clock::start();
+    let (events, worker_events) = mpsc::unbounded_channel();
+    let gateway = Arc::new(Gateway::start(StartOptions {
+        workers: config.gateway.workers.get(),
+        listeners: config.listeners.clone(),
+        clock,
+        limits: config.gateway.limits.clone(),
+        metrics: Arc::clone(&metrics),
+        events: events.clone(),
+        access_log,
+        seed: fastrand::u64(..),
+    })?);
+    let (canaries, gone, history) = (CanaryBook::default(), GoneInstances::default(), History::default());
+    let desired = Desired { file: Arc::new(config), bases: Arc::new(bases), overlay, canaries: Default::default() };
+    let parts = Parts {
+        gateway: Arc::clone(&gateway),
+        runtime,
+        store: Arc::clone(&store),
+        overlay_file,
+        names: Arc::clone(&names),
+        metrics: Arc::clone(&metrics),
+        canaries: canaries.clone(),
+        gone: gone.clone(),
+        history: history.clone(),
+        clock,
+        events,
+        read_config: read_config(path, &data_dir.path),
+        seed: fastrand::u64(..),
+    };
+    let publisher = match Publisher::start(parts, desired).await {
+        Ok(publisher) => publisher,
+        Err(refusal) => {
+            gateway.shutdown(std::time::Duration::ZERO).await;
+            return Err(RunError::Configuration(refusal));
+        }
+    };
+    let (publisher, publishing) = publisher.spawn();
+    let control = Arc::new(Control {
+        gateway,
+        publisher: publisher.clone(),
+        metrics: Arc::clone(&metrics),
+        store,
+        names: Arc::clone(&names),
+        canaries: canaries.clone(),
+        history: history.clone(),
+        gone: gone.clone(),
+        shutting_down: AtomicBool::new(false),
+    });
+    let gauges = Arc::downgrade(&control);
+    metrics.set_gauges(move || gauges.upgrade().map(|control| control.gauges()).unwrap_or_default());
+    let (shutdown, shutting_down) = watch::channel(false);
+    let router = api::router(Arc::clone(&control), Access::new(bound, token.as_deref()));
+    let api = tokio::spawn(api::serve(listener, router, shutting_down));
+    let supervisor = Supervisor::new(publisher.clone(), Arc::clone(&metrics), history.clone(), gone, fastrand::u64(..));
+    let others = vec![
+        tokio::spawn(supervisor.run(worker_events)),
+        tokio::spawn(canary::watch(publisher, canaries, metrics)),
+        tokio::spawn(names.keep_fresh()),
+    ];
+    for bound in control.bound() {
+        tracing::info!(address = %bound, "listening");
+    }
+    tracing::info!(address = %bound, "control API listening");
+    history.note(HistoryKind::Started, About::default(), format!("the gateway serves, process {}", std::process::id()));
+    let access_log = Some(access_log_writer);
+    Ok(Running { control, shutdown, api, publisher: publishing, others, access_log, _data_dir: data_dir })
+}
+
+impl Running {
+    async fn serve(mut self, mut triggers: mpsc::Receiver<Trigger>) {
+        loop {
+            match triggers.recv().await {
+                Some(Trigger::ReloadAsked | Trigger::FileChanged) => {
+                    // What comes of it is in the history and in the log.
+                    drop(self.control.apply(Change::Reload).await);
+                }
+                Some(Trigger::Shutdown) | None => break,
+            }
+        }
+        self.end().await;
+    }
+
+    /// New requests first, then those under way, then everything else.
+    async fn end(&mut self) {
+        self.control.shutting_down.store(true, std::sync::atomic::Ordering::Relaxed);
+        let grace = self.control.publisher.current().map(|current| current.desired.file.gateway.grace_period);
+        let cut_off = self.control.gateway.shutdown(grace.unwrap_or_default()).await;
+        if cut_off > 0 {
+            tracing::warn!(connections = cut_off, "the grace period is over: connections were cut off");
+        }
+        self.shutdown.send_replace(true);
+        // Each ends by itself, or was told to; one that panicked is no reason to stay.
+        let _ = (&mut self.api).await;
+        for task in self.others.drain(..) {
+            task.abort();
+            let _ = task.await;
+        }
+        self.publisher.abort();
+        let _ = (&mut self.publisher).await;
+        if let Some(access_log) = self.access_log.take()
+            && !tokio::task::spawn_blocking(move || access_log.finish()).await.unwrap_or(false)
+        {
+            tracing::warn!("the access log was not written to its end");
+        }
+        tracing::info!("ended");
+    }
+}
+
+fn read_config(path: &Path, data_dir: &Path) -> super::publisher::ReadConfig {
+    let (path, data_dir) = (path.to_owned(), data_dir.to_owned());
+    Arc::new(move || config::load(&path, &known_plugins(&data_dir)))
+}
+
+/// Longest token file.
+const TOKEN_BYTES_MAX: u64 = 4096;
+
+fn operator_token(config: &Config) -> Result<Option<String>, RunError> {
+    let address = config.control.address;
+    let Some(path) = &config.control.operator_token_file else {
+        return if address.ip().is_loopback() { Ok(None) } else { Err(RunError::TokenMissing(address)) };
+    };
+    let failed = |problem: String| RunError::Token { path: path.clone(), problem };
+    let mut token = String::new();
+    let file = File::open(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
+    io::Read::read_to_string(&mut io::Read::take(file, TOKEN_BYTES_MAX), &mut token)
+        .map_err(|error| failed(format!("cannot be read: {error}")))?;
+    let token = token.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(failed("must hold one token of visible ASCII characters".to_owned()));
+    }
+    Ok(Some(token.to_owned()))
+}
