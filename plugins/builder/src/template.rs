@@ -1,4 +1,7 @@
 //! `sluice plugin new`.
 use std::path::Path;
-/// x
-pub fn new_crate(_: &Path) {}
+
+/// Makes a crate.
+pub fn new_crate(_: &Path, _: &str, _: &str) -> anyhow::Result<()> {
+    anyhow::bail!("not built in")
+}
