@@ -74,6 +74,7 @@ pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer this method; see /openapi.json")
         })
         .with_state(control)
+        .merge(super::dashboard::routes())
         .layer(middleware::from_fn_with_state(access, access::guard))
 }
 
