@@ -9,13 +9,13 @@ use wit_parser::{Resolve, WorldId, WorldItem};
 /// The package that plugins are written against, without its version.
 const PACKAGE: &str = "sluice:plugin/";
 
-/// The interface that makes a plugin one of a kind, and what that kind may import (see `wit/world.wit`).
-const KINDS: [(&str, &str, &[&str]); 5] = [
-    ("balancer", "balancer", &["log", "load", "incoming"]),
-    ("failover", "failover", &["log", "load"]),
-    ("transaction", "transaction", &["log"]),
-    ("discovery", "discovery", &["log", "clock", "http", "dns", "files", "registry"]),
-    ("event-handler", "event-handler", &["log", "http", "state", "state-write", "events"]),
+/// The kinds, each named by the interface that only it exports, and what it may import (see `wit/world.wit`).
+const KINDS: [(&str, &[&str]); 5] = [
+    ("balancer", &["log", "load", "incoming"]),
+    ("failover", &["log", "load"]),
+    ("transaction", &["log"]),
+    ("discovery", &["log", "clock", "http", "dns", "files", "registry"]),
+    ("event-handler", &["log", "http", "state", "state-write", "events"]),
 ];
 
 /// What a component is.
@@ -45,7 +45,7 @@ pub fn check(component: &[u8]) -> Result<Checked> {
         names.iter().filter_map(|name| Some(name.strip_prefix(PACKAGE)?.split('@').next()?.to_owned())).collect()
     };
     let exported = ours(&exports);
-    let Some((kind, _, granted)) = KINDS.iter().find(|(_, interface, _)| exported.contains(*interface)) else {
+    let Some((kind, granted)) = KINDS.iter().find(|(kind, _)| exported.contains(*kind)) else {
         bail!("it exports no kind of plugin: one of balancer, failover, transaction, discovery, event-handler");
     };
     ensure!(exported.contains("policy"), "it exports {PACKAGE}{kind}, but not {PACKAGE}policy, which every plugin does");

@@ -50,13 +50,19 @@ pub fn build(crate_dir: &Path, out: Option<&Path>) -> Result<Built> {
     componentize(module, out.unwrap_or(&default))
 }
 
-/// Builds every guest crate of the workspace in `workspace_dir`, all in one target folder, into
-/// `out_dir/<folder>/<crate>.wasm`, where the crate stands in `workspace_dir/<folder>/…`. `done` hears of each.
-pub fn build_all(workspace_dir: &Path, out_dir: &Path, mut done: impl FnMut(&Built)) -> Result<Vec<Built>> {
+/// Builds every guest crate of the workspace in `workspace_dir` into `out_dir/<folder>/<crate>.wasm`, where the crate
+/// stands in `workspace_dir/<folder>/…`. Workspaces that share a `target_dir` compile the standard library and the
+/// SDK's dependencies once. `done` hears of each component.
+pub fn build_all(
+    workspace_dir: &Path,
+    target_dir: &Path,
+    out_dir: &Path,
+    mut done: impl FnMut(&Built),
+) -> Result<Vec<Built>> {
     let manifest = manifest(workspace_dir)?;
     let workspace_dir = manifest.parent().context("a manifest has a folder")?;
     let toolchain = Toolchain::find()?;
-    let modules = cargo::build(&toolchain, &manifest, Some(&workspace_dir.join("target")))?;
+    let modules = cargo::build(&toolchain, &manifest, Some(target_dir))?;
     ensure!(!modules.is_empty(), "{} has no crates with crate-type = [\"cdylib\"]", workspace_dir.display());
     modules
         .iter()

@@ -56,6 +56,9 @@ impl Toolchain {
         if let Self::FromSource { rustc, linker } = self {
             command
                 .arg("-Zbuild-std=std,panic_abort")
+                // Plain sorts instead of three adaptive ones each, and no symbolisation of backtraces: a third of a
+                // policy's size.
+                .arg("-Zbuild-std-features=optimize_for_size")
                 .env("RUSTC", rustc)
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);

@@ -8,7 +8,7 @@ use crate::random::below;
 pub struct Alias {
     columns: Vec<Column>,
     // Kept between rebuilds, so that one in the middle of a slow start allocates nothing.
-    scaled: Vec<u64>,
+    heights: Vec<f64>,
     small: Vec<u32>,
     large: Vec<u32>,
 }
@@ -21,34 +21,33 @@ struct Column {
 }
 
 /// A column's whole height.
-const FULL: u64 = 1 << 32;
+const FULL: f64 = 4_294_967_296.0;
 
 impl Alias {
     /// Takes new weights; one that is 0 is never drawn, unless all are.
     pub fn rebuild(&mut self, weights: impl ExactSizeIterator<Item = u32>) {
-        let count = weights.len() as u64;
-        self.scaled.clear();
-        self.scaled.extend(weights.map(u64::from));
+        let count = weights.len();
+        self.heights.clear();
+        self.heights.extend(weights.map(f64::from));
         self.columns.clear();
         self.columns.extend((0..count as u32).map(|index| Column { own: u32::MAX, other: index }));
-        let total: u64 = self.scaled.iter().sum();
-        if total == 0 {
+        let total: f64 = self.heights.iter().sum();
+        if total == 0.0 {
             return;
         }
         self.small.clear();
         self.large.clear();
-        for (index, scaled) in self.scaled.iter_mut().enumerate() {
-            // Below 2^32 weights of below 2^32 each: the product needs 128 bits.
-            *scaled = (u128::from(*scaled) * u128::from(count) * u128::from(FULL) / u128::from(total)) as u64;
-            if *scaled < FULL { self.small.push(index as u32) } else { self.large.push(index as u32) }
+        for (index, height) in self.heights.iter_mut().enumerate() {
+            *height *= count as f64 / total;
+            if *height < 1.0 { self.small.push(index as u32) } else { self.large.push(index as u32) }
         }
         while let (Some(&little), Some(&big)) = (self.small.last(), self.large.last()) {
             self.small.pop();
-            let own = self.scaled[little as usize];
-            self.columns[little as usize] = Column { own: own as u32, other: big };
-            let left = &mut self.scaled[big as usize];
-            *left -= FULL - own;
-            if *left < FULL {
+            let own = self.heights[little as usize];
+            self.columns[little as usize] = Column { own: (own * FULL) as u32, other: big };
+            let left = &mut self.heights[big as usize];
+            *left -= 1.0 - own;
+            if *left < 1.0 {
                 self.large.pop();
                 self.small.push(big);
             }

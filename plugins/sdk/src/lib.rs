@@ -6,6 +6,9 @@
 //! - [`settings`]: reading a policy's settings; everything wrong is reported at once
 //! - [`members`]: priorities, panic and slow start, so that a policy only chooses among equals
 //! - [`alias`], [`random`]: weighted and uniform choice without state
+//! - [`choices`]: the best of a few drawn at random
+//! - [`hashing`]: slow start and bounded load for policies that follow a hash
+//! - [`sort`]: sorting in little code
 //! - [`state`]: what survives a swap
 //! - [`load`], [`incoming`], [`log`]: what the gateway answers
 
@@ -13,10 +16,14 @@ pub mod alias;
 pub mod balancer;
 #[expect(missing_docs, clippy::all, reason = "generated from wit/, which documents every item")]
 pub mod bindings;
+pub mod choices;
+pub mod hashing;
 mod imports;
+mod json;
 pub mod members;
 pub mod random;
 pub mod settings;
+pub mod sort;
 pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;

@@ -3,9 +3,10 @@
 
 use std::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
-
-use crate::Problem;
+use crate::{
+    Problem,
+    json::{self, Value},
+};
 
 /// The policy's own table of the gateway's configuration.
 ///
@@ -13,7 +14,8 @@ use crate::Problem;
 /// reads all of its settings without a branch; the gateway then refuses it with all problems at once.
 #[derive(Debug)]
 pub struct Settings {
-    values: Map<String, Value>,
+    /// What nobody has asked for yet.
+    values: Vec<(String, Value)>,
     asked: Vec<&'static str>,
     problems: Vec<Problem>,
 }
@@ -21,34 +23,39 @@ pub struct Settings {
 impl Settings {
     /// `json` is an object.
     pub fn parse(json: &str) -> Self {
-        let mut settings = Self { values: Map::new(), asked: Vec::new(), problems: Vec::new() };
-        match serde_json::from_str(json) {
-            Ok(Value::Object(values)) => settings.values = values,
-            Ok(_) => settings.note(String::new(), "the settings must be a table".into()),
-            Err(_) => settings.note(String::new(), "the settings must be a JSON object".into()),
+        let mut settings = Self { values: Vec::new(), asked: Vec::new(), problems: Vec::new() };
+        match json::parse(json) {
+            Some(Value::Table(values)) => settings.values = values,
+            _ => settings.note(String::new(), "the settings must be a JSON object".into()),
         }
         settings
     }
 
     pub fn integer(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
         let Some(value) = self.take(key) else { return default };
-        match value.as_u64().and_then(|value| u32::try_from(value).ok()) {
-            Some(value) if range.contains(&value) => value,
+        match value {
+            // A float is cut to the range of the integer it becomes.
+            Value::Number(value) if value.trunc() == value && range.contains(&(value as u32)) && value >= 0.0 => {
+                value as u32
+            }
             _ => self.wrong(key, &format!("a whole number from {} to {}", range.start(), range.end()), default),
         }
     }
 
     pub fn number(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
         let Some(value) = self.take(key) else { return default };
-        match value.as_f64() {
-            Some(value) if range.contains(&value) => value,
-            _ => self.wrong(key, &format!("a number from {} to {}", range.start(), range.end()), default),
+        match value {
+            Value::Number(value) if range.contains(&value) => value,
+            _ => {
+                let (least, most) = (decimal(*range.start()), decimal(*range.end()));
+                self.wrong(key, &format!("a number from {least} to {most}"), default)
+            }
         }
     }
 
     /// As `number`, for a setting that is off unless given.
     pub fn optional_number(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64> {
-        let given = self.values.contains_key(key);
+        let given = self.values.iter().any(|(given, _)| given == key);
         let value = self.number(key, *range.start(), range);
         given.then_some(value)
     }
@@ -56,7 +63,7 @@ impl Settings {
     pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
         match self.take(key) {
             None => default,
-            Some(Value::Bool(value)) => value,
+            Some(Value::Boolean(value)) => value,
             Some(_) => self.wrong(key, "true or false", default),
         }
     }
@@ -64,25 +71,27 @@ impl Settings {
     pub fn text(&mut self, key: &'static str, default: &str) -> String {
         match self.take(key) {
             None => default.to_owned(),
-            Some(Value::String(value)) => value,
+            Some(Value::Text(value)) => value,
             Some(_) => self.wrong(key, "a text", default.to_owned()),
         }
     }
 
     pub fn texts(&mut self, key: &'static str) -> Vec<String> {
         let Some(value) = self.take(key) else { return Vec::new() };
-        let texts = value.as_array().and_then(|list| list.iter().map(|text| text.as_str().map(str::to_owned)).collect());
-        match texts {
-            Some(texts) => texts,
-            None => self.wrong(key, "a list of texts", Vec::new()),
-        }
+        let Value::List(values) = value else { return self.wrong(key, "a list of texts", Vec::new()) };
+        let count = values.len();
+        let texts: Vec<String> = values
+            .into_iter()
+            .filter_map(|value| if let Value::Text(text) = value { Some(text) } else { None })
+            .collect();
+        if texts.len() == count { texts } else { self.wrong(key, "a list of texts", Vec::new()) }
     }
 
     /// One of the named values; the first is the default.
     pub fn one_of<T: Copy>(&mut self, key: &'static str, names: &[(&str, T)]) -> T {
         let default = names[0].1;
         let Some(value) = self.take(key) else { return default };
-        match names.iter().find(|(name, _)| value.as_str() == Some(name)) {
+        match names.iter().find(|(name, _)| matches!(&value, Value::Text(value) if value == name)) {
             Some((_, value)) => *value,
             None => {
                 let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
@@ -94,7 +103,8 @@ impl Settings {
     /// A text such as `500 ms`, `1.5 s`, `2 min` or `1 h`, in microseconds; `default` and `range` too.
     pub fn duration_us(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let Some(value) = self.take(key) else { return default };
-        match value.as_str().and_then(parse_duration_us) {
+        let given = if let Value::Text(text) = &value { parse_duration_us(text) } else { None };
+        match given {
             Some(value) if range.contains(&value) => value,
             _ => {
                 let (least, most) = (in_words(*range.start()), in_words(*range.end()));
@@ -110,20 +120,20 @@ impl Settings {
 
     /// Everything that is wrong, keys that nobody asked for included.
     pub fn finish(mut self) -> Vec<Problem> {
-        let unknown: Vec<String> = self.values.keys().map(String::clone).collect();
-        for key in unknown {
-            let message = match self.asked.as_slice() {
-                [] => "unknown; this policy has no settings".to_owned(),
-                known => format!("unknown; the settings are {}", known.join(", ")),
-            };
-            self.note(pointer(&key), message);
+        let message = match self.asked.as_slice() {
+            [] => "unknown; this policy has no settings".to_owned(),
+            known => format!("unknown; the settings are {}", known.join(", ")),
+        };
+        for (key, _) in std::mem::take(&mut self.values) {
+            self.note(pointer(&key), message.clone());
         }
         self.problems
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {
         self.asked.push(key);
-        self.values.remove(key)
+        let at = self.values.iter().position(|(given, _)| given == key)?;
+        Some(self.values.remove(at).1)
     }
 
     fn wrong<T>(&mut self, key: &str, right: &str, default: T) -> T {
@@ -153,7 +163,14 @@ fn parse_duration_us(text: &str) -> Option<u64> {
         _ => return None,
     };
     // A float is cut to the range of the integer it becomes.
-    Some((number.parse::<f64>().ok()? * unit_us as f64).round() as u64)
+    Some((json::parse_decimal(number)? * unit_us as f64).round() as u64)
+}
+
+/// To three places. The library's own formatting of floats would be a third of a small policy.
+fn decimal(value: f64) -> String {
+    let thousandths = (value * 1_000.0).round() as i64;
+    let text = format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn in_words(us: u64) -> String {
@@ -212,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_is_no_table_is_one_problem() {
-        assert_eq!(lines(Settings::parse("[]")), [": the settings must be a table"]);
+        assert_eq!(lines(Settings::parse("[]")), [": the settings must be a JSON object"]);
         assert_eq!(lines(Settings::parse("{")), [": the settings must be a JSON object"]);
     }
 

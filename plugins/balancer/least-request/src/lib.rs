@@ -1,33 +1,39 @@
-//! Of a few endpoints drawn at random, the one with the fewest requests in flight (Mitzenmacher, "The Power of Two
-//! Choices in Randomized Load Balancing", 2001).
+//! Of a few endpoints drawn at random, the one with the fewest requests in flight.
 //!
 //! Settings: `choices` (2), how many are drawn; `bias` (1.0), how much load counts against weight; those of
 //! [`Rules`].
 
-mod fewest;
+mod load;
 
-use fewest::Fewest;
+use load::Load;
 use sluice_sdk::{
-    Balancer, Context, Endpoint, InstantUs, Request, Settings, Slot, incoming, load,
+    Balancer, Context, Endpoint, InstantUs, Request, Settings, Slot,
+    choices::{CHOICES_MAX, Choices},
+    incoming,
+    load::in_flight,
     members::{Levels, Rules},
 };
 
-struct LeastRequest(Levels<Fewest>);
+struct LeastRequest {
+    levels: Levels<Choices>,
+    load: Load,
+}
 
 impl Balancer for LeastRequest {
     fn configure(_: &Context, settings: &mut Settings) -> Self {
-        let choices = settings.integer("choices", 2, 1..=16);
+        let choices = settings.integer("choices", 2, 1..=CHOICES_MAX);
         let bias = settings.number("bias", 1.0, 0.0..=10.0);
-        Self(Levels::new(Rules::from_settings(settings), Fewest::new(choices, bias)))
+        Self { levels: Levels::new(Rules::from_settings(settings), Choices::new(choices)), load: Load { bias } }
     }
 
     fn update(&mut self, endpoints: &[Endpoint], now: InstantUs) {
-        self.0.update(endpoints.iter().map(Into::into), now);
+        self.levels.update(endpoints.iter().map(Into::into), now);
     }
 
     fn pick(&mut self, request: &Request) -> Option<Slot> {
-        self.0.pick(request.now, request.random, request.attempt, incoming::tried, |fewest, members, turn| {
-            fewest.choose(members, request.random, turn, load::in_flight)
+        let load = self.load;
+        self.levels.pick(request.now, request.random, request.attempt, incoming::tried, |choices, members, turn| {
+            choices.choose(members, request.random, turn, |member| load.of(in_flight(member.slot), member.share))
         })
     }
 }

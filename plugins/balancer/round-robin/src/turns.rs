@@ -5,7 +5,11 @@
 //! heap. A pick costs O(log c) for c different shares: nothing at all where all weights are equal, and no more for
 //! 1,000 endpoints than for 3 where both have as many different weights.
 
-use sluice_sdk::{members::{Choice, Member}, random::mix};
+use sluice_sdk::{
+    members::{Choice, Member},
+    random::mix,
+    sort::sort_by,
+};
 
 #[derive(Clone, Debug)]
 pub struct Turns {
@@ -84,7 +88,7 @@ impl Turns {
 
     /// Goes on where `saved` (key and turn) was.
     pub fn resume(&mut self, members: &[Member], mut saved: Vec<(u64, f64)>) {
-        saved.sort_by_key(|(key, _)| *key);
+        sort_by(&mut saved, |a, b| a.0 < b.0);
         self.before = saved;
         self.schedule(members);
     }
@@ -93,7 +97,7 @@ impl Turns {
         let mut before = std::mem::take(&mut self.before);
         before.clear();
         before.extend(self.positions().map(|(index, turn)| (self.keys[index], turn)));
-        before.sort_unstable_by_key(|(key, _)| *key);
+        sort_by(&mut before, |a, b| a.0 < b.0);
         self.before = before;
     }
 
@@ -114,9 +118,7 @@ impl Turns {
         });
         self.scratch.clear();
         self.scratch.extend(places);
-        self.scratch.sort_unstable_by(|a, b| {
-            a.share.cmp(&b.share).then(a.due.total_cmp(&b.due)).then(a.index.cmp(&b.index))
-        });
+        sort_by(&mut self.scratch, |a, b| (a.share, a.due, a.index) < (b.share, b.due, b.index));
         self.order.clear();
         self.order.extend(self.scratch.iter().map(|place| place.index));
         self.keys.clear();
@@ -131,7 +133,7 @@ impl Turns {
             start += len;
         }
         // A sorted array is a heap.
-        self.classes.sort_unstable_by(|a, b| a.due.total_cmp(&b.due));
+        sort_by(&mut self.classes, |a, b| a.due < b.due);
     }
 }
 

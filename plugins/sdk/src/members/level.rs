@@ -1,7 +1,7 @@
 //! Levels: which members each has, how much of the traffic is its, and a pick from them.
 
 use super::{Candidate, Choice, OnPanic, Rules};
-use crate::{InstantUs, Slot, random::mix};
+use crate::{InstantUs, Slot, random::mix, sort::sort_by};
 
 /// A level of which this share is available takes all of its traffic: 1 / 1.4 is 72 % (Envoy's default
 /// overprovisioning factor), in thousandths.
@@ -12,6 +12,9 @@ const RETRY_DRAWS: u32 = 8;
 
 /// Keeps the choice of a level independent of the choice within it, which sees the same 64 bits.
 const LEVEL_SALT: u64 = 0x6c65_7665_6c00;
+
+/// All traffic, on the scale by which it is shared out among levels.
+const WHOLE: u64 = 1 << 32;
 
 /// A share that slow start does not lower, for a weight of 1.
 pub const FULL_SHARE: u32 = 256;
@@ -43,7 +46,7 @@ pub struct Levels<C> {
 #[derive(Clone, Debug)]
 struct Level<C> {
     priority: u32,
-    /// This level's traffic ends here on a scale from 0 to `u64::MAX`, and begins where the one before ends.
+    /// This level's traffic ends here on a scale from 0 to [`WHOLE`], and begins where the one before ends.
     ends_at: u64,
     members: Vec<Member>,
     choice: C,
@@ -58,13 +61,13 @@ impl<C: Choice> Levels<C> {
     /// Takes the whole membership. The choice of a level that was there before is rebuilt, not replaced.
     pub fn update(&mut self, candidates: impl IntoIterator<Item = Candidate>, now: InstantUs) {
         let mut candidates: Vec<Candidate> = candidates.into_iter().collect();
-        candidates.sort_by_key(|candidate| (candidate.priority, candidate.slot));
+        sort_by(&mut candidates, |a, b| (a.priority, a.slot) < (b.priority, b.slot));
         let mut before = std::mem::take(&mut self.levels);
         let groups: Vec<&[Candidate]> = candidates.chunk_by(|a, b| a.priority == b.priority).collect();
         let plan = plan(&groups, &self.rules);
         let mut ends_at = 0_u64;
         for (group, part) in groups.iter().zip(plan) {
-            ends_at = ends_at.saturating_add(part.traffic);
+            ends_at += part.traffic;
             let members: Vec<Member> =
                 group.iter().filter(|c| c.available || part.all).map(|c| Member::new(c)).collect();
             if part.closed || members.is_empty() {
@@ -131,8 +134,8 @@ impl<C: Choice> Levels<C> {
     }
 
     fn level_of(&self, random: u64) -> usize {
-        let point = mix(random, LEVEL_SALT);
-        self.levels.iter().position(|level| point <= level.ends_at).unwrap_or(self.levels.len() - 1)
+        let point = mix(random, LEVEL_SALT) >> 32;
+        self.levels.iter().position(|level| point < level.ends_at).unwrap_or(self.levels.len() - 1)
     }
 
     /// Any endpoint that was not tried: of this level first, then of the others.
@@ -185,7 +188,7 @@ impl Member {
 /// What one level is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
-    /// Of `u64::MAX`.
+    /// Of [`WHOLE`].
     traffic: u64,
     /// Unavailable endpoints too.
     all: bool,
@@ -214,7 +217,7 @@ fn plan(groups: &[&[Candidate]], rules: &Rules) -> Vec<Part> {
         .map(|group| {
             let mine = takes(group).min(left);
             left -= mine;
-            let traffic = (u128::from(u64::MAX) * u128::from(mine) / u128::from(whole)) as u64;
+            let traffic = WHOLE * mine / whole;
             Part { traffic, all: panic && below(count(group)), closed }
         })
         .collect()
