@@ -27,9 +27,11 @@ fn in_flight_counts_what_is_going_on_now() {
     assert_eq!([0, 1, 2, 3, 4, u64::MAX].map(|slot| load(&mut instance, slot)), [0, 0, 0, 2, 0, 0]);
     drop(requests);
     assert_eq!(load(&mut instance, 3), 0);
+    let _requests = [members[0].endpoint.begin(), members[1].endpoint.begin()];
     instance.update(&members[..1], 2).unwrap();
-    let _request = members[1].endpoint.begin();
-    assert_eq!(load(&mut instance, 3), 0, "it is no member any more");
+    assert_eq!([0, 3].map(|slot| load(&mut instance, slot)), [1, 0], "3 is no member any more");
+    instance.update(&members[1..], 3).unwrap();
+    assert_eq!([0, 3].map(|slot| load(&mut instance, slot)), [0, 1]);
 }
 
 /// Saves what the imports say: asked in a pick where `hash` is 1, when saving where it is 2.
