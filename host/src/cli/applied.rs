@@ -1,6 +1,6 @@
 //! What the gateway answers to a change that it made.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,7 +25,6 @@ struct Worker {
 #[derive(Deserialize)]
 struct Restore {
     service: String,
-    worker: usize,
     problem: Option<String>,
 }
 
@@ -42,16 +41,25 @@ fn in_words(what: &str, applied: &Applied) -> String {
     }
     let workers = applied.workers.len();
     let plural = if workers == 1 { "" } else { "s" };
-    let gap_us = applied.workers.iter().map(|worker| worker.gap_us).max().unwrap_or(0);
-    let mut text = format!("{what}{version}: in use on {workers} worker{plural} (adopted within {gap_us} µs of CPU)");
+    let mut text = match applied.workers.iter().map(|worker| worker.gap_us).max() {
+        Some(gap_us) => {
+            format!("{what}{version}: in use on {workers} worker{plural} (adopted within {gap_us} µs of CPU)")
+        }
+        None => format!("{what}{version}: done; no worker needed to change"),
+    };
     let (fresh, carried): (Vec<_>, Vec<_>) = applied.restores.iter().partition(|restore| restore.problem.is_some());
     if !carried.is_empty() {
         let instances = if carried.len() == 1 { "instance goes" } else { "instances go" };
         let _ = write!(text, "\n{} {instances} on with what the one before had learned", carried.len());
     }
-    for Restore { service, worker, problem } in fresh {
-        let why = problem.as_deref().unwrap_or_default();
-        let _ = write!(text, "\nservice {service}, worker {worker} starts fresh: {why}");
+    // The same on all workers, mostly: once a service and reason is enough.
+    let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for Restore { service, problem } in fresh {
+        *reasons.entry((service, problem.as_deref().unwrap_or_default())).or_default() += 1;
+    }
+    for ((service, why), count) in reasons {
+        let of = if count < workers { format!("on {count} of {workers} workers ") } else { String::new() };
+        let _ = write!(text, "\nservice {service} {of}starts fresh: {why}");
     }
     with_warnings(text, applied)
 }
@@ -84,7 +92,7 @@ mod tests {
             words(answer),
             "own, version 0123456789ab: in use on 2 workers (adopted within 30 µs of CPU)\n\
              1 instance goes on with what the one before had learned\n\
-             service orders, worker 1 starts fresh: unknown format\n\
+             service orders on 1 of 2 workers starts fresh: unknown format\n\
              warning: careful"
         );
     }

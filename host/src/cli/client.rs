@@ -113,6 +113,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
+        // "Connection refused" says more than that it was an I/O error.
+        let error: &dyn std::fmt::Display = match error {
+            ureq::Error::Io(error) => error,
+            other => other,
+        };
         let hint = "is it running, and is this its control address (--control, SLUICE_CONTROL)?";
         Failure::new(Exit::Unreachable, format_args!("no gateway answers at {}: {error}; {hint}", self.base))
     }

@@ -71,7 +71,9 @@ pub(super) struct ControlFlags {
 pub(super) enum PluginCommand {
     /// Make a crate that builds into a plugin and passes its own tests as it stands
     New {
+        /// The plugin's name, and the crate's
         name: PluginName,
+        /// What it decides
         #[arg(long, default_value = "balancer", value_parser = plugin_kind)]
         kind: PluginKind,
         /// The folder to make [default: the name]
@@ -80,6 +82,7 @@ pub(super) enum PluginCommand {
     },
     /// Build a crate into a component
     Build {
+        /// The folder with its Cargo.toml
         #[arg(default_value = ".")]
         crate_dir: PathBuf,
         /// Where the component goes [default: <name>.wasm in the crate's folder]
@@ -88,6 +91,7 @@ pub(super) enum PluginCommand {
     },
     /// Check that a component is a plugin, and with settings, that it takes them
     Check {
+        /// The component
         file: PathBuf,
         /// The policy's settings, a JSON object
         #[arg(long, value_name = "JSON")]
@@ -98,6 +102,7 @@ pub(super) enum PluginCommand {
     Push {
         /// The plugin's name [default: that of the file]
         name: Option<PluginName>,
+        /// The component
         file: PathBuf,
         #[command(flatten)]
         control: ControlFlags,
@@ -109,19 +114,23 @@ pub(super) enum PluginCommand {
     },
     /// Bring a version that the gateway has into use
     Activate {
+        /// The plugin
         name: PluginName,
+        /// The first 12 hex digits of the component's SHA-256
         version: VersionId,
         #[command(flatten)]
         control: ControlFlags,
     },
     /// Bring the version that was in use before into use again
     Rollback {
+        /// The plugin
         name: PluginName,
         #[command(flatten)]
         control: ControlFlags,
     },
     /// Give a version a share of the requests; the gateway takes it back by itself where it does worse
     Canary {
+        /// The plugin
         name: PluginName,
         /// The version on trial
         #[arg(required_unless_present = "end")]
@@ -149,12 +158,14 @@ pub(super) enum ServiceCommand {
     },
     /// Show a service: its endpoints, policy and limits
     Show {
+        /// The service
         name: ServiceName,
         #[command(flatten)]
         control: ControlFlags,
     },
     /// Change a service's balancing policy, on every worker or not at all
     Set {
+        /// The service
         name: ServiceName,
         /// The plugin that shall pick endpoints
         #[arg(long, value_name = "PLUGIN", required_unless_present = "reset")]

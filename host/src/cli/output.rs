@@ -44,59 +44,9 @@ pub(super) fn table<const COLUMNS: usize>(heading: [&str; COLUMNS], rows: &[[Str
     std::iter::once(heading).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
-/// A JSON value as indented lines, `key: value` each; a list of plain values on one line.
-pub(super) fn outline(value: &Value) -> String {
-    let mut lines = String::new();
-    outline_into(&mut lines, value, 0);
-    lines
-}
-
-fn outline_into(lines: &mut String, value: &Value, depth: usize) {
-    let indent = "  ".repeat(depth);
-    let Value::Object(fields) = value else {
-        *lines += &format!("{indent}{}\n", plain(value));
-        return;
-    };
-    for (key, value) in fields {
-        match value {
-            Value::Object(fields) if !fields.is_empty() => {
-                *lines += &format!("{indent}{key}:\n");
-                outline_into(lines, value, depth + 1);
-            }
-            Value::Array(items) if items.iter().any(Value::is_object) => {
-                *lines += &format!("{indent}{key}:\n");
-                for item in items {
-                    let mut inner = String::new();
-                    outline_into(&mut inner, item, depth + 2);
-                    // The first line of an item carries its dash.
-                    *lines += &inner.replacen(&format!("{indent}    "), &format!("{indent}  - "), 1);
-                }
-            }
-            _ => *lines += &format!("{indent}{key}: {}\n", plain(value)),
-        }
-    }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn an_outline_has_a_line_for_each_value() {
-        let value = json!({"a": 1, "b": {"c": "x"}, "d": [1, 2], "e": [{"f": 1, "g": {"h": true}}, {"f": 2}], "i": {}});
-        let wanted = "a: 1\nb:\n  c: x\nd: 1, 2\ne:\n  - f: 1\n    g:\n      h: true\n  - f: 2\ni: {}\n";
-        assert_eq!(outline(&value), wanted);
-    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

@@ -64,10 +64,11 @@ async fn serve(path: &Path) -> Result<(), Failure> {
     })
 }
 
-/// What is compiled for it is in the cache when the gateway starts. A `data_dir` that cannot be used is another's to
-/// report.
+/// With the code that an earlier run compiled. Nothing is made before the configuration is known to be right.
 fn try_policies(path: &Path, config: &Config) -> Result<(), Failure> {
-    let runtime = Runtime::new(Some(&config.gateway.code_cache_dir())).or_else(|_| Runtime::new(None));
+    let cache = config.gateway.code_cache_dir();
+    // One that cannot be used is reported when the gateway starts.
+    let runtime = Runtime::new(Some(cache.as_path()).filter(|cache| cache.is_dir())).or_else(|_| Runtime::new(None));
     let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
     Ok(policies::check(path, config, &runtime)?)
 }

@@ -1,5 +1,7 @@
 //! `sluice service …`.
 
+mod shown;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -8,7 +10,7 @@ use super::{
     client::{Client, understood},
     failure::Failure,
     flags::ServiceCommand,
-    output::{Output, outline, table},
+    output::{Output, table},
 };
 use crate::model::{PluginName, ServiceName};
 
@@ -77,10 +79,10 @@ fn row(service: &Service) -> [String; 8] {
     ]
 }
 
-/// All that the gateway says of it.
 fn show(client: &Client, name: &ServiceName) -> Result<Output, Failure> {
     let answer = client.get(&format!("/services/{name}"))?;
-    Ok(Output::new(outline(&answer), answer))
+    let service: shown::Service = understood(&answer)?;
+    Ok(Output::new(service.in_words(), answer))
 }
 
 fn set(client: &Client, name: &ServiceName, plugin: &PluginName, settings: Option<Value>) -> Result<Output, Failure> {

@@ -1,0 +1,249 @@
+//! One service as people see it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli::output::table;
+
+/// `GET /services/{name}`, as far as it is shown.
+#[derive(Deserialize)]
+pub(super) struct Service {
+    name: String,
+    balancer: Balancer,
+    endpoints: Vec<Endpoint>,
+    waiting: usize,
+    unresolved: Vec<String>,
+    limits: BTreeMap<String, Sourced>,
+    plugin: Arm,
+    instances: Vec<Instance>,
+    canary: Option<Canary>,
+}
+
+#[derive(Deserialize)]
+struct Balancer {
+    plugin: String,
+    version: String,
+    settings: Value,
+    source: String,
+    overlaid: Option<Overlaid>,
+}
+
+#[derive(Deserialize)]
+struct Overlaid {
+    plugin: String,
+    settings: Value,
+}
+
+#[derive(Deserialize)]
+struct Endpoint {
+    address: String,
+    configured: String,
+    weight: u32,
+    priority: u32,
+    zone: String,
+    available: bool,
+    in_flight: u32,
+    attempts: u64,
+    failures: u64,
+    first_byte: Latency,
+}
+
+#[derive(Deserialize)]
+struct Latency {
+    p50_us: f64,
+    p99_us: f64,
+}
+
+#[derive(Deserialize)]
+struct Sourced {
+    value: String,
+    source: String,
+}
+
+/// What one plugin version did.
+#[derive(Deserialize)]
+struct Arm {
+    version: String,
+    picks: u64,
+    attempts: u64,
+    error_rate: f64,
+    traps: u64,
+    deadline_overruns: u64,
+    memory_overruns: u64,
+    invalid_answers: u64,
+    fallbacks: u64,
+    latency: Latency,
+}
+
+#[derive(Deserialize)]
+struct Instance {
+    worker: usize,
+    version: String,
+    state: String,
+    fault: Option<String>,
+    restart_in_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Canary {
+    percent: u8,
+    services: Vec<CanaryOfService>,
+}
+
+#[derive(Deserialize)]
+struct CanaryOfService {
+    service: String,
+    candidate: Arm,
+}
+
+impl Service {
+    pub fn in_words(&self) -> String {
+        let mut lines = vec![format!("service {}", self.name)];
+        let Balancer { plugin, version, settings, source, overlaid } = &self.balancer;
+        lines.push(format!("  balancer: {plugin}, version {version}, settings {settings}, from the {source}"));
+        if let Some(Overlaid { plugin, settings }) = overlaid {
+            lines.push(format!("  without what was changed over the API: {plugin}, settings {settings}"));
+        }
+        let limit = |(name, Sourced { value, source }): (&String, &Sourced)| format!("{name} {value} ({source})");
+        lines.push(format!("  limits: {}", self.limits.iter().map(limit).collect::<Vec<_>>().join(", ")));
+        if self.waiting > 0 {
+            lines.push(format!("  {} endpoints wait until others have drained", self.waiting));
+        }
+        lines.extend(self.unresolved.iter().map(|name| format!("  not resolved: {name}")));
+        lines.extend(self.instances.iter().filter(|instance| instance.state != "live").map(gone));
+        lines.extend([String::new(), self.endpoints(), String::new(), self.versions()]);
+        lines.join("\n")
+    }
+
+    fn endpoints(&self) -> String {
+        let heading = [
+            "ENDPOINT",
+            "CONFIGURED",
+            "WEIGHT",
+            "PRIORITY",
+            "ZONE",
+            "STATE",
+            "IN FLIGHT",
+            "ATTEMPTS",
+            "FAILURES",
+            "P50",
+            "P99",
+        ];
+        let rows: Vec<_> = self.endpoints.iter().map(endpoint).collect();
+        table(heading, &rows)
+    }
+
+    /// The version in use, and the one on trial beside it.
+    fn versions(&self) -> String {
+        let heading =
+            ["VERSION", "SHARE", "PICKS", "ATTEMPTS", "ERRORS", "P50", "P99", "FAULTS", "INVALID", "FALLBACKS"];
+        let canary = self.canary.as_ref();
+        let candidate = canary.and_then(|canary| canary.services.iter().find(|of| of.service == self.name));
+        let on_trial = candidate.and(canary).map_or(0, |canary| canary.percent);
+        let mut rows = vec![arm(&self.plugin, 100_u8.saturating_sub(on_trial))];
+        rows.extend(candidate.map(|of| arm(&of.candidate, on_trial)));
+        table(heading, &rows)
+    }
+}
+
+fn gone(instance: &Instance) -> String {
+    let Instance { worker, version, state, fault, restart_in_ms } = instance;
+    let fault = fault.as_deref().unwrap_or("no instance yet");
+    let restart = restart_in_ms.map(|ms| format!(", tried again in {ms} ms")).unwrap_or_default();
+    format!("  worker {worker}: {state} instead of version {version}: {fault}{restart}")
+}
+
+fn endpoint(endpoint: &Endpoint) -> [String; 11] {
+    [
+        endpoint.address.clone(),
+        endpoint.configured.clone(),
+        endpoint.weight.to_string(),
+        endpoint.priority.to_string(),
+        endpoint.zone.clone(),
+        if endpoint.available { "available" } else { "unavailable" }.to_owned(),
+        endpoint.in_flight.to_string(),
+        endpoint.attempts.to_string(),
+        endpoint.failures.to_string(),
+        ms(endpoint.first_byte.p50_us),
+        ms(endpoint.first_byte.p99_us),
+    ]
+}
+
+fn arm(arm: &Arm, share: u8) -> [String; 10] {
+    [
+        arm.version.clone(),
+        format!("{share} %"),
+        arm.picks.to_string(),
+        arm.attempts.to_string(),
+        format!("{:.2} %", arm.error_rate * 100.0),
+        ms(arm.latency.p50_us),
+        ms(arm.latency.p99_us),
+        (arm.traps + arm.deadline_overruns + arm.memory_overruns).to_string(),
+        arm.invalid_answers.to_string(),
+        arm.fallbacks.to_string(),
+    ]
+}
+
+fn ms(us: f64) -> String {
+    format!("{:.2} ms", us / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn report() -> Value {
+        let latency = json!({"count": 1, "mean_us": 1.0, "p50_us": 1500.0, "p90_us": 1.0, "p99_us": 20_000.0});
+        let arm = |version: &str, traps: u32| {
+            json!({
+                "version": version, "picks": 10, "attempts": 9, "failures": 1, "error_rate": 0.1111, "traps": traps,
+                "deadline_overruns": 1, "memory_overruns": 0, "invalid_answers": 3, "fallbacks": 4, "latency": latency,
+            })
+        };
+        json!({
+            "name": "orders",
+            "balancer": {"plugin": "maglev", "version": "aaaaaaaaaaaa", "settings": {"table": 7}, "source": "overlay",
+                "overlaid": {"plugin": "random", "settings": {}}},
+            "endpoints": [{"slot": 0, "address": "10.0.0.1:80", "configured": "orders.internal:80", "weight": 2,
+                "priority": 1, "zone": "b", "available": false, "in_flight": 5, "attempts": 9, "failures": 1,
+                "outcomes": {}, "connects": 1, "first_byte": latency}],
+            "waiting": 1, "unresolved": ["x.internal: no such name"], "in_flight": 5, "attempts": 9, "failures": 1,
+            "first_byte": latency,
+            "limits": {"timeout": {"value": "15s", "source": "default"}},
+            "plugin": arm("aaaaaaaaaaaa", 0),
+            "instances": [
+                {"worker": 0, "version": "aaaaaaaaaaaa", "state": "live"},
+                {"worker": 1, "version": "aaaaaaaaaaaa", "state": "fallback", "fault": "pick: unreachable", "faults": 2,
+                    "restart_in_ms": 200},
+            ],
+            "canary": {"version": "bbbbbbbbbbbb", "percent": 5, "started_at": "", "services": [
+                {"service": "orders", "incumbent": arm("aaaaaaaaaaaa", 0), "candidate": arm("bbbbbbbbbbbb", 2)},
+            ]},
+        })
+    }
+
+    #[test]
+    fn a_service_shows_its_policy_its_troubles_and_a_canary_beside_the_version_in_use() {
+        let text = Service::deserialize(report()).expect("a report").in_words();
+        let wanted = "\
+service orders
+  balancer: maglev, version aaaaaaaaaaaa, settings {\"table\":7}, from the overlay
+  without what was changed over the API: random, settings {}
+  limits: timeout 15s (default)
+  1 endpoints wait until others have drained
+  not resolved: x.internal: no such name
+  worker 1: fallback instead of version aaaaaaaaaaaa: pick: unreachable, tried again in 200 ms
+
+ENDPOINT     CONFIGURED          WEIGHT  PRIORITY  ZONE  STATE        IN FLIGHT  ATTEMPTS  FAILURES  P50      P99
+10.0.0.1:80  orders.internal:80  2       1         b     unavailable  5          9         1         1.50 ms  20.00 ms
+
+VERSION       SHARE  PICKS  ATTEMPTS  ERRORS   P50      P99       FAULTS  INVALID  FALLBACKS
+aaaaaaaaaaaa  95 %   10     9         11.11 %  1.50 ms  20.00 ms  1       3        4
+bbbbbbbbbbbb  5 %    10     9         11.11 %  1.50 ms  20.00 ms  3       3        4";
+        assert_eq!(text, wanted);
+    }
+}
