@@ -29,7 +29,7 @@ plugins: guest-target
 
 # What the end-to-end tests push.
 test-guests: guest-target
-	$(BUILDER) tests/guests target/test-guests
+	$(BUILDER) tests/guests tests/guests/built
 
 guest-target:
 	scripts/guest-target
