@@ -12,26 +12,60 @@ pub enum Change {
     /// The configuration file as it is now.
     Reload,
     /// A component becomes the version of its plugin that is in use.
-    Push { plugin: PluginName, component: Bytes },
-    Activate { plugin: PluginName, version: VersionId },
+    Push {
+        plugin: PluginName,
+        component: Bytes,
+    },
+    Activate {
+        plugin: PluginName,
+        version: VersionId,
+    },
     /// The version that was in use before.
-    RollBack { plugin: PluginName },
+    RollBack {
+        plugin: PluginName,
+    },
     /// Uploaded versions go; what the file or the binary brings is in use again.
-    Forget { plugin: PluginName },
+    Forget {
+        plugin: PluginName,
+    },
     /// None: every service that is bound to the plugin.
-    StartCanary { plugin: PluginName, version: VersionId, percent: Percent, service: Option<ServiceName> },
-    EndCanary { plugin: PluginName },
-    SetBalancer { service: ServiceName, policy: PolicyConfig },
+    StartCanary {
+        plugin: PluginName,
+        version: VersionId,
+        percent: Percent,
+        service: Option<ServiceName>,
+    },
+    EndCanary {
+        plugin: PluginName,
+    },
+    SetBalancer {
+        service: ServiceName,
+        policy: PolicyConfig,
+    },
     /// The file's policies hold for the service again.
-    ClearOverlay { service: ServiceName },
+    ClearOverlay {
+        service: ServiceName,
+    },
     /// Host names mean other addresses, or a slot came free.
     Refresh,
     /// Another instance for one that is gone.
-    Restart { service: ServiceName, worker: usize, version: VersionId },
+    Restart {
+        service: ServiceName,
+        worker: usize,
+        version: VersionId,
+    },
     /// The version keeps failing.
-    GiveUp { plugin: PluginName, version: VersionId, reason: String },
+    GiveUp {
+        plugin: PluginName,
+        version: VersionId,
+        reason: String,
+    },
     /// The candidate is worse than the incumbent. The number tells which canary is meant.
-    Withdraw { plugin: PluginName, number: u64, reason: String },
+    Withdraw {
+        plugin: PluginName,
+        number: u64,
+        reason: String,
+    },
 }
 
 /// What a change did.

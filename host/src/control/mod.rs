@@ -20,3 +20,6 @@ mod stock;
 pub mod supervisor;
 
 pub use run::{RunError, Trigger, known_plugins, run};
+
+#[cfg(test)]
+mod tests;

@@ -87,9 +87,7 @@ pub fn known_plugins(data_dir: &Path) -> Known {
 
 /// Runs the gateway until it is told to shut down. Nothing is left half-started by an error.
 pub async fn run(path: PathBuf, config: Config, triggers: mpsc::Receiver<Trigger>) -> Result<(), RunError> {
-    let data_dir = DataDir::open(&config.gateway.data_dir)?;
-    let running = start(&path, config, data_dir).await?;
-    running.serve(triggers).await;
+    start(&path, config).await?.serve(triggers).await;
     Ok(())
 }
 
@@ -112,8 +110,11 @@ impl DataDir {
     }
 }
 
-struct Running {
-    control: Arc<Control>,
+/// A gateway that serves.
+pub(super) struct Running {
+    pub control: Arc<Control>,
+    /// Of the control listener, as bound.
+    pub control_address: SocketAddr,
     /// Ends the API.
     shutdown: watch::Sender<bool>,
     api: JoinHandle<()>,
@@ -123,7 +124,9 @@ struct Running {
     _data_dir: DataDir,
 }
 
-async fn start(path: &Path, config: Config, data_dir: DataDir) -> Result<Running, RunError> {
+/// Serves when it returns.
+pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunError> {
+    let data_dir = DataDir::open(&config.gateway.data_dir)?;
     let store = Arc::new(ComponentStore::open(&data_dir.path)?);
     let overlay_file = OverlayFile::in_dir(&data_dir.path);
     let overlay = overlay_file.load()?;
@@ -204,7 +207,16 @@ async fn start(path: &Path, config: Config, data_dir: DataDir) -> Result<Running
     tracing::info!(address = %bound, "control API listening");
     history.note(HistoryKind::Started, About::default(), format!("the gateway serves, process {}", std::process::id()));
     let access_log = Some(access_log_writer);
-    Ok(Running { control, shutdown, api, publisher: publishing, others, access_log, _data_dir: data_dir })
+    Ok(Running {
+        control,
+        control_address: bound,
+        shutdown,
+        api,
+        publisher: publishing,
+        others,
+        access_log,
+        _data_dir: data_dir,
+    })
 }
 
 impl Running {
@@ -222,7 +234,7 @@ impl Running {
     }
 
     /// New requests first, then those under way, then everything else.
-    async fn end(&mut self) {
+    pub async fn end(&mut self) {
         self.control.shutting_down.store(true, std::sync::atomic::Ordering::Relaxed);
         let grace = self.control.publisher.current().map(|current| current.desired.file.gateway.grace_period);
         let cut_off = self.control.gateway.shutdown(grace.unwrap_or_default()).await;

@@ -25,7 +25,7 @@ mod log;
 mod stock;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod version;
 mod wasi;
 

@@ -2,7 +2,7 @@
 
 mod calls;
 mod faults;
-pub(super) mod guest;
+pub(crate) mod guest;
 mod hostile;
 mod imports;
 mod loading;

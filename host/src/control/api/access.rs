@@ -107,9 +107,9 @@ fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Proble
     if matches!(*method, Method::GET | Method::HEAD) || (*method == Method::DELETE && given.is_none()) {
         return Ok(());
     }
-    let media_type = given.and_then(|value| value.to_str().ok()).map(|value| {
-        value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-    });
+    let media_type = given
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     if media_type.is_some_and(|media_type| CHANGE_TYPES.contains(&media_type.as_str())) {
         return Ok(());
     }

@@ -49,10 +49,11 @@ pub struct Listener {
 pub async fn listeners(State(control): State<Arc<Control>>) -> Result<Json<Listeners>, Problem> {
     let current = control.current()?;
     let configured = current.desired.file.listeners.iter();
-    let listeners = control.bound().iter().zip(configured).map(|(bound, configured)| Listener {
-        address: bound.to_string(),
-        configured: configured.address.to_string(),
-    });
+    let listeners = control
+        .bound()
+        .iter()
+        .zip(configured)
+        .map(|(bound, configured)| Listener { address: bound.to_string(), configured: configured.address.to_string() });
     Ok(Json(Listeners { listeners: listeners.collect() }))
 }
 

@@ -53,9 +53,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).expect("made from a status");
         let body = serde_json::to_vec(&self).expect("plain values are JSON");
         let mut response = (status, body).into_response();
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -74,7 +74,9 @@ pub async fn patch(
     }
     let change = match fields.take("balancer") {
         None => {
-            fields.add([ChangeProblem::plain("\"balancer\" is missing, such as {\"balancer\": {\"plugin\": \"maglev\"}}")]);
+            fields.add([ChangeProblem::plain(
+                "\"balancer\" is missing, such as {\"balancer\": {\"plugin\": \"maglev\"}}",
+            )]);
             None
         }
         Some(Value::Null) => Some(Change::ClearOverlay { service }),

@@ -4,10 +4,8 @@ mod bounds;
 mod verdict;
 mod watch;
 
-
 pub use verdict::{Reason, THRESHOLDS, Thresholds, Verdict, verdict};
 pub use watch::watch;
-
 
 use std::{
     collections::HashMap,

@@ -36,9 +36,9 @@ pub struct Thresholds {
 /// In tests of this module a candidate with 3 % errors beside none, at a tenth of the traffic, is withdrawn within
 /// 1,500 of its requests, one of doubled latency within 1,000.
 pub const THRESHOLDS: Thresholds = Thresholds {
-    // One wrong withdrawal in a million canaries, for one in a thousand would be blamed on the gateway. It costs few
-    // requests: the evidence needed grows with its logarithm.
-    alpha: 1e-6,
+    // A wrong withdrawal costs one more attempt, so one in ten thousand canaries may be; the evidence that is needed
+    // grows with its logarithm.
+    alpha: 1e-4,
     error_rate_margin: 0.005,
     // A factor of 2 must be found, and histogram buckets are up to 25 % wide.
     latency_factor: 1.5,
@@ -66,9 +66,17 @@ pub enum Reason {
     DeadlineOverruns(u64),
     InvalidAnswers(u64),
     /// Shares of failed attempts.
-    Errors { candidate: f64, incumbent: f64 },
+    Errors {
+        candidate: f64,
+        incumbent: f64,
+    },
     /// Shares of attempts that took longer than the bound beside each.
-    Latency { candidate: f64, above_us: u64, incumbent: f64, incumbent_above_us: u64 },
+    Latency {
+        candidate: f64,
+        above_us: u64,
+        incumbent: f64,
+        incumbent_above_us: u64,
+    },
 }
 
 impl fmt::Display for Reason {

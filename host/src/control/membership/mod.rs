@@ -40,8 +40,7 @@ pub fn membership(
     // A name and an address may mean the same endpoint: the first wins.
     let mut seen = std::collections::HashSet::new();
     specs.retain(|(_, address)| seen.insert(*address));
-    let wanted: Vec<_> =
-        specs.iter().map(|&(spec, address)| Wanted { label: spec.address.clone(), address }).collect();
+    let wanted: Vec<_> = specs.iter().map(|&(spec, address)| Wanted { label: spec.address.clone(), address }).collect();
     let assigned = slots.assign(&wanted);
     let waiting = assigned.iter().filter(|endpoint| endpoint.is_none()).count();
     let mut endpoints: Vec<Option<EndpointState>> = (0..slots.len()).map(|_| None).collect();

@@ -74,12 +74,7 @@ impl Names {
         options.timeout = QUERY_TIMEOUT;
         options.attempts = 2;
         let resolver = builder.build()?;
-        Ok(Arc::new(Self {
-            resolver,
-            table: Mutex::default(),
-            earlier: Notify::new(),
-            changed: Notify::new(),
-        }))
+        Ok(Arc::new(Self { resolver, table: Mutex::default(), earlier: Notify::new(), changed: Notify::new() }))
     }
 
     /// In order; none where the name has never been resolved.
@@ -160,17 +155,17 @@ impl Names {
     }
 
     async fn ask(&self, host: &str) -> [Result<Answer, NetError>; 2] {
-        let (v4, v6) = tokio::join!(
-            self.resolver.lookup(host, RecordType::A),
-            self.resolver.lookup(host, RecordType::AAAA)
-        );
+        let (v4, v6) =
+            tokio::join!(self.resolver.lookup(host, RecordType::A), self.resolver.lookup(host, RecordType::AAAA));
         [v4, v6].map(|lookup| match lookup {
             Ok(lookup) => Ok(Answer {
                 addresses: lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect(),
                 valid_until: lookup.valid_until(),
             }),
             // The name has no records of this family, or is not there: an answer for this family, but see `note`.
-            Err(error) if error.is_no_records_found() => Ok(Answer { addresses: Vec::new(), valid_until: Instant::now() }),
+            Err(error) if error.is_no_records_found() => {
+                Ok(Answer { addresses: Vec::new(), valid_until: Instant::now() })
+            }
             Err(error) => Err(error),
         })
     }

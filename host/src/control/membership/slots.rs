@@ -199,5 +199,5 @@ mod tests {
         assert_eq!(key("orders", 9000), KEY_OF_ORDERS_9001);
     }
 
-    const KEY_OF_ORDERS_9001: u64 = 0x0000_0000;
+    const KEY_OF_ORDERS_9001: u64 = 7_719_428_521_772_749_918;
 }

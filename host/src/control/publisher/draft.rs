@@ -89,11 +89,8 @@ impl Publisher {
 
     async fn intend(&mut self, before: &Arc<Published>, change: Change) -> Result<Intent, Refusal> {
         let mut desired = before.desired.clone();
-        let of_plugin = |plugin: &PluginName, version| About {
-            plugin: Some(plugin.clone()),
-            version,
-            ..About::default()
-        };
+        let of_plugin =
+            |plugin: &PluginName, version| About { plugin: Some(plugin.clone()), version, ..About::default() };
         let of_service = |service: &ServiceName| About { service: Some(service.clone()), ..About::default() };
         let intent = |desired, kind, about: About, message: String| Intent {
             plugin: about.plugin.clone(),
@@ -146,8 +143,7 @@ impl Publisher {
             }
             Change::Withdraw { plugin, number, reason } => {
                 let running = desired.canaries.get(&plugin).is_some_and(|canary| canary.number == number);
-                let canary =
-                    desired.canaries.remove(&plugin).filter(|_| running).ok_or_else(|| no_canary(&plugin))?;
+                let canary = desired.canaries.remove(&plugin).filter(|_| running).ok_or_else(|| no_canary(&plugin))?;
                 let message = format!("plugin {plugin}: version {} is withdrawn: {reason}", canary.version);
                 intent(desired, HistoryKind::CanaryWithdrawn, of_plugin(&plugin, Some(canary.version)), message)
             }
@@ -248,9 +244,10 @@ impl Publisher {
 
     fn roll_back(&self, desired: &mut Desired, plugin: &PluginName) -> Result<VersionId, Refusal> {
         let base = desired.base(plugin);
-        let version = desired.overlay.roll_back(plugin, base).ok_or_else(|| {
-            Refusal::Conflict(format!("plugin {plugin} has no previous version to go back to"))
-        })?;
+        let version = desired
+            .overlay
+            .roll_back(plugin, base)
+            .ok_or_else(|| Refusal::Conflict(format!("plugin {plugin} has no previous version to go back to")))?;
         self.must_have(desired, plugin, version)?;
         desired.canaries.remove(plugin);
         Ok(version)

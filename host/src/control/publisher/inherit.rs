@@ -114,8 +114,7 @@ fn share_out(states: SavedStates, old: &Binding, new: &Binding) -> (Option<Vec<u
 fn restore(heir: Heir, recipes: &Recipes, seeds: (u64, u64)) -> (usize, usize, Arms, Vec<Restore>) {
     let Heir { index, worker, mut arms, incumbent_state, candidate_state } = heir;
     let mut reports = Vec::new();
-    arms.incumbent =
-        restore_one(&recipes.incumbent, worker, arms.incumbent, incumbent_state, seeds.0, &mut reports);
+    arms.incumbent = restore_one(&recipes.incumbent, worker, arms.incumbent, incumbent_state, seeds.0, &mut reports);
     if let Some(recipe) = &recipes.candidate {
         arms.candidate = restore_one(recipe, worker, arms.candidate, candidate_state, seeds.1, &mut reports);
     }

@@ -201,10 +201,8 @@ impl Publisher {
         if reduced.overlay == desired.overlay || self.transact(Draft::of(reduced)).await.is_err() {
             return Err(refusal);
         }
-        let message = format!(
-            "changes made over the API could not be taken over and are not in force: {}",
-            refusal.in_full()
-        );
+        let message =
+            format!("changes made over the API could not be taken over and are not in force: {}", refusal.in_full());
         self.history.note(HistoryKind::Warning, About::default(), message);
         Ok(())
     }

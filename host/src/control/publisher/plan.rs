@@ -137,11 +137,8 @@ fn plan_service(
             endpoints: members.endpoints,
         }),
     };
-    let restarted: BTreeSet<_> = restarts
-        .iter()
-        .filter(|(service, _)| *service == snapshot.config.name)
-        .map(|&(_, worker)| worker)
-        .collect();
+    let restarted: BTreeSet<_> =
+        restarts.iter().filter(|(service, _)| *service == snapshot.config.name).map(|&(_, worker)| worker).collect();
     let instances = if !same_members || before.is_none_or(|before| *before.binding != binding) {
         Instances::ReplaceAll
     } else if restarted.is_empty() {

@@ -68,8 +68,9 @@ impl Publisher {
         if !same_file || !plan.keeps_all_instances() || shows_change(&before, &plan) {
             return self.publish(Some(before), plan, draft.loaded, draft.components).await;
         }
+        let kept = |(plugin, component): &(PluginName, Bytes)| self.store.contains(plugin, VersionId::of(component));
         let nothing = before.desired.overlay == plan.desired.overlay
-            && draft.components.is_empty()
+            && draft.components.iter().all(kept)
             && bases_equal(&before.desired, &plan.desired);
         if nothing {
             return Ok(Applied { generation: before.snapshot.generation, ..Applied::default() });
@@ -115,8 +116,7 @@ impl Publisher {
                 return Err(Refusal::ShuttingDown);
             }
         };
-        let mut warnings: Vec<_> =
-            plan.unresolved.iter().map(|(service, host)| unresolved(service, host)).collect();
+        let mut warnings: Vec<_> = plan.unresolved.iter().map(|(service, host)| unresolved(service, host)).collect();
         let generation = plan.snapshot.generation;
         self.note_replacements(&plan);
         self.install(before.as_deref(), plan, versions);
@@ -149,12 +149,9 @@ impl Publisher {
         };
         let recipes = recipes(&plan, self.clock, version, in_use);
         let workers = self.gateway.worker_count();
-        let (arms, faults) =
-            make_all(&plan, &recipes, workers, || self.random.u64(..)).await.map_err(refused)?;
+        let (arms, faults) = make_all(&plan, &recipes, workers, || self.random.u64(..)).await.map_err(refused)?;
         let (arms, restores) = match before {
-            Some(before) => {
-                inherit(&self.gateway, before, &plan, &recipes, arms, || self.random.u64(..)).await?
-            }
+            Some(before) => inherit(&self.gateway, before, &plan, &recipes, arms, || self.random.u64(..)).await?,
             None => (arms, Vec::new()),
         };
         let states = self.states(&plan, &recipes, arms);
@@ -255,10 +252,8 @@ impl Publisher {
         let candidate = recipes.candidate.as_ref().zip(binding.candidate);
         PreparedBalancer::Replace {
             incumbent: arm(&recipes.incumbent.version, arms.incumbent),
-            candidate: candidate.map(|(recipe, (_, percent))| PreparedCandidate {
-                arm: arm(&recipe.version, arms.candidate),
-                percent,
-            }),
+            candidate: candidate
+                .map(|(recipe, (_, percent))| PreparedCandidate { arm: arm(&recipe.version, arms.candidate), percent }),
         }
     }
 
@@ -294,8 +289,7 @@ impl Publisher {
 
     /// Puts on disk what the change needs, so that a full disk refuses it.
     fn stage(&self, desired: &Desired, components: &[(PluginName, Bytes)]) -> Result<StagedChange, Refusal> {
-        let overlay =
-            self.overlay_file.stage(&desired.overlay).map_err(|error| Refusal::Failed(error.to_string()))?;
+        let overlay = self.overlay_file.stage(&desired.overlay).map_err(|error| Refusal::Failed(error.to_string()))?;
         let mut staged = StagedChange { overlay, new: Vec::new() };
         for (plugin, component) in components {
             let version = VersionId::of(component);

@@ -3,7 +3,10 @@
 mod plugins;
 mod services;
 
-pub use plugins::{ArmReport, CanaryReport, LatencyReport, PluginReport, VersionReport, VersionUse, names as plugin_names, plugin, plugins};
+pub use plugins::{
+    ArmReport, CanaryReport, LatencyReport, PluginReport, VersionReport, VersionUse, names as plugin_names, plugin,
+    plugins,
+};
 pub use services::{
     EndpointReport, InstanceReport, InstanceState, LimitsReport, PolicyReport, PolicyText, ServiceReport, Sourced,
     service, services,

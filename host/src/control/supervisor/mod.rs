@@ -119,12 +119,10 @@ impl Supervisor {
         let Some(current) = self.publisher.current() else { return };
         // Of a version that has been replaced meanwhile: nothing to do.
         let Some(plugin) = current.plugin_of(&id.service, id.version).cloned() else { return };
-        let about = About {
-            plugin: Some(plugin.clone()),
-            version: Some(id.version),
-            service: Some(id.service.clone()),
-        };
-        let message = format!("service {}, worker {}: plugin {plugin} {} failed in {fault}", id.service, id.worker, id.version);
+        let about =
+            About { plugin: Some(plugin.clone()), version: Some(id.version), service: Some(id.service.clone()) };
+        let message =
+            format!("service {}, worker {}: plugin {plugin} {} failed in {fault}", id.service, id.worker, id.version);
         self.history.note(HistoryKind::Fault, about, message);
         let candidate = current.desired.canaries.get(&plugin).filter(|canary| canary.version == id.version);
         if let Some(canary) = candidate.filter(|_| fault.kind != FaultKind::Deadline) {

@@ -110,9 +110,8 @@ impl Restarts {
     /// Bounds what is remembered: by the faults of the last minute.
     fn forget_healthy(&mut self, now: Instant) {
         let recent = |last: Instant| now.saturating_duration_since(last) <= HEALTHY_AFTER + BACKOFF_MAX;
-        self.instances.retain(|_, instance| {
-            instance.due.is_some() || (recent(instance.last) && !healthy(instance, now))
-        });
+        self.instances
+            .retain(|_, instance| instance.due.is_some() || (recent(instance.last) && !healthy(instance, now)));
         self.versions.retain(|_, faults| faults.back().is_some_and(|&last| recent(last)));
     }
 }
