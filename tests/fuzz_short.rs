@@ -41,9 +41,29 @@ fn what_the_guard_passes_has_one_reading() {
 
 /// Pieces from which most attacks on framing are made.
 const PIECES: &[&[u8]] = &[
-    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b"\0", b":", b",", b";", b"_", b"0\r\n\r\n", b"chunked",
-    b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Connection: close\r\n",
-    b"Expect: 100-continue\r\n", b"Upgrade: x\r\n", b"Host: a\r\n", b"hello", b"5\r\nhello\r\n", b"HTTP/1.0",
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\r\n\r\n",
+    b" ",
+    b"\t",
+    b"\0",
+    b":",
+    b",",
+    b";",
+    b"_",
+    b"0\r\n\r\n",
+    b"chunked",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Content-Length: 5\r\n",
+    b"Content-Length: 0\r\n",
+    b"Connection: close\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Upgrade: x\r\n",
+    b"Host: a\r\n",
+    b"hello",
+    b"5\r\nhello\r\n",
+    b"HTTP/1.0",
 ];
 
 /// One or two of the corpus, with up to four changes.

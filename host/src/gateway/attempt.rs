@@ -172,7 +172,7 @@ impl Attempt {
             total_us,
             load_permille: None,
         };
-        self.worker.complete(&self.service, completion, &picked.lane.endpoint);
+        self.worker.complete(&self.service, &picked.completions, completion, &picked.lane.endpoint);
     }
 }
 

@@ -6,7 +6,7 @@ use std::{rc::Rc, time::Instant};
 use http::request;
 
 use super::{
-    state::{Arm, Policy, ServiceState},
+    state::{Arm, CompletionQueue, Policy, ServiceState},
     upstream::EndpointLane,
     worker::Worker,
 };
@@ -25,6 +25,7 @@ const PANIC_PERCENT: usize = 50;
 pub struct Picked {
     pub lane: Rc<EndpointLane>,
     pub policy: Rc<Policy>,
+    pub completions: Rc<CompletionQueue>,
     /// Whether the version on trial served this request (also where its answer was replaced).
     pub by_candidate: bool,
     by_fallback: bool,
@@ -70,7 +71,8 @@ pub fn pick(worker: &Worker, service: &ServiceState, request: PickRequest, incom
     }
     let slot = answer.unwrap_or_else(|| power_of_two_choices(service, request.random, &incoming.tried))?;
     let lane = Rc::clone(service.lane(slot)?);
-    Some(Picked { lane, policy: Rc::clone(policy), by_candidate, by_fallback })
+    let completions = Rc::clone(&service.completions);
+    Some(Picked { lane, policy: Rc::clone(policy), completions, by_candidate, by_fallback })
 }
 
 /// Whether a request with this hash goes to the version on trial. The hash is mixed anew, so that the share is

@@ -27,7 +27,7 @@ use super::{
     guard::CoarseClock,
     listener::{self, Accepted},
     snapshot::PreparedState,
-    state::{self, Arm, Retired, ServiceState, WorkerState},
+    state::{self, Arm, CompletionQueue, Retired, ServiceState, WorkerState},
 };
 use crate::{
     model::{Clock, Completion, Endpoint, Limits, ServiceName, VersionId},
@@ -121,6 +121,8 @@ pub struct Worker {
     state: RefCell<Rc<WorkerState>>,
     rng: RefCell<fastrand::Rng>,
     completions_due: Notify,
+    /// Whether the delivering task is told already.
+    delivery_armed: Cell<bool>,
     /// Told of each new state, and when draining begins.
     changed: Notify,
     next_client: Cell<u64>,
@@ -161,6 +163,7 @@ async fn serve(seat: Seat) {
         state: RefCell::new(Rc::new(WorkerState::empty(state::nothing(seat.limits)))),
         rng: RefCell::new(fastrand::Rng::with_seed(seat.seed)),
         completions_due: Notify::new(),
+        delivery_armed: Cell::new(false),
         changed: Notify::new(),
         next_client: Cell::new(0),
         events: seat.events,
@@ -256,13 +259,20 @@ impl Worker {
     }
 
     /// Takes the account of one attempt, for the instances in use when the batch goes out.
-    pub fn complete(&self, service: &ServiceName, completion: Completion, endpoint: &Arc<Endpoint>) {
-        let state = self.state();
-        // A service that is gone has nobody to tell.
-        let Some(service) = state.service(service) else { return };
-        if service.completions.push(completion, Arc::clone(endpoint)) {
-            self.deliver(service);
-        } else {
+    pub fn complete(
+        &self,
+        service: &ServiceName,
+        queue: &CompletionQueue,
+        completion: Completion,
+        endpoint: &Arc<Endpoint>,
+    ) {
+        if queue.push(completion, Arc::clone(endpoint)) {
+            match self.state().service(service) {
+                Some(service) if std::ptr::eq(&*service.completions, queue) => self.deliver(service),
+                // The service is gone, and so is whoever wanted to know.
+                _ => queue.drain(|_| {}),
+            }
+        } else if !self.delivery_armed.replace(true) {
             self.completions_due.notify_one();
         }
     }
@@ -374,6 +384,7 @@ async fn deliver_completions(worker: Rc<Worker>) {
     loop {
         worker.completions_due.notified().await;
         tokio::time::sleep(COMPLETIONS_WAIT).await;
+        worker.delivery_armed.set(false);
         let state = worker.state();
         state.services.iter().for_each(|service| worker.deliver(service));
     }

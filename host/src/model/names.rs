@@ -1,6 +1,6 @@
 //! Checked names and small numbers.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ macro_rules! label_type {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             pub fn as_str(&self) -> &str {
@@ -56,7 +56,7 @@ macro_rules! label_type {
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0.into()
+                name.0.as_ref().to_owned()
             }
         }
 
@@ -69,7 +69,7 @@ macro_rules! label_type {
 }
 
 label_type!(
-    /// Name of a service: one DNS label in lower case.
+    /// Name of a service: one DNS label in lower case. Cheap to clone: each attempt has one.
     ServiceName,
     "service name"
 );

@@ -73,7 +73,8 @@ fn module(line: &str) -> Option<Module> {
     if message["reason"] != "compiler-artifact" {
         return None;
     }
-    let path = message["filenames"].as_array()?.iter().filter_map(Value::as_str).find(|name| name.ends_with(".wasm"))?;
+    let path =
+        message["filenames"].as_array()?.iter().filter_map(Value::as_str).find(|name| name.ends_with(".wasm"))?;
     let is_cdylib = message["target"]["crate_types"].as_array()?.iter().any(|kind| kind == "cdylib");
     let manifest = PathBuf::from(message["manifest_path"].as_str()?);
     let name = message["target"]["name"].as_str()?.replace('_', "-");

@@ -48,7 +48,10 @@ pub fn check(component: &[u8]) -> Result<Checked> {
     let Some((kind, granted)) = KINDS.iter().find(|(kind, _)| exported.contains(*kind)) else {
         bail!("it exports no kind of plugin: one of balancer, failover, transaction, discovery, event-handler");
     };
-    ensure!(exported.contains("policy"), "it exports {PACKAGE}{kind}, but not {PACKAGE}policy, which every plugin does");
+    ensure!(
+        exported.contains("policy"),
+        "it exports {PACKAGE}{kind}, but not {PACKAGE}policy, which every plugin does"
+    );
     let mut imported = ours(&imports);
     imported.remove("types");
     for name in &imports {

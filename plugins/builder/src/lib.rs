@@ -85,7 +85,9 @@ pub fn in_words(built: &Built) -> String {
 
 fn manifest(dir: &Path) -> Result<PathBuf> {
     let manifest = dir.join("Cargo.toml");
-    manifest.canonicalize().with_context(|| format!("{} is no crate: there is no {}", dir.display(), manifest.display()))
+    manifest
+        .canonicalize()
+        .with_context(|| format!("{} is no crate: there is no {}", dir.display(), manifest.display()))
 }
 
 fn componentize(module: &cargo::Module, out: &Path) -> Result<Built> {
