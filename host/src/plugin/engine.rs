@@ -1,26 +1,14 @@
-//! The engine, and the thread that gives it its sense of time.
+//! The one engine of the process.
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Instant,
-};
+use std::{fmt, path::Path, sync::Arc};
 
 use wasmtime::{Config, Engine};
 
-use super::{RuntimeError, cache::CodeCache, limits};
+use super::{RuntimeError, cache::CodeCache, limits, ticker::Ticker};
 
 /// Address space that is set aside for an instance's memory, so that it grows without moving: the default limit of
 /// a plugin's memory. Wasmtime's own default of 4 GiB would let only some thousand instances live.
 const MEMORY_RESERVATION_BYTES: u64 = 16 << 20;
-
-/// Ticks made up for at once: beyond the longest budget, more do nothing.
-const TICKS_AT_ONCE_MAX: u128 = 10_000;
 
 /// Unmapped bytes behind a memory. Larger than any field offset that compilers emit, so that one bounds check
 /// covers an access.
@@ -84,43 +72,4 @@ fn config() -> Config {
         // Nothing unwinds through guests, and registering tables with the system's unwinder is quadratic.
         .native_unwind_info(false);
     config
-}
-
-/// Increments the engine's epoch every [`limits::TICK`] until it is dropped.
-///
-/// Whatever can run guest code holds it: without ticks a guest that spins would spin for ever.
-pub(super) struct Ticker {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Ticker {
-    fn start(engine: Engine) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("plugin-ticker".to_owned()).spawn(move || {
-            let mut ticked = Instant::now();
-            while !stopped.load(Ordering::Relaxed) {
-                thread::park_timeout(limits::TICK);
-                // On a busy machine this thread wakes late: then all ticks since are made up for, so that a guest
-                // gains no more by it than this one delay.
-                let ticks = ticked.elapsed().as_nanos() / limits::TICK.as_nanos();
-                for _ in 0..ticks.min(TICKS_AT_ONCE_MAX) {
-                    engine.increment_epoch();
-                }
-                ticked += limits::TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
-            }
-        })?;
-        Ok(Self { stop, thread: Some(thread) })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            thread.join().expect("the ticker does not panic");
-        }
-    }
 }

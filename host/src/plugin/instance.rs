@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use wasmtime::{
-    Engine, Store,
+    Engine, Store, UpdateDeadline,
     component::{ComponentNamedList, Instance, Lift, Lower},
 };
 
@@ -34,7 +34,14 @@ pub(super) fn store(engine: &Engine, identity: &Arc<Identity>, context: &PolicyC
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.memory);
-    store.epoch_deadline_callback(|mut store| Ok(store.data_mut().deadline.look(limits::thread_cpu())));
+    let ticker = Arc::clone(&identity.ticker);
+    store.epoch_deadline_callback(move |mut store| {
+        let verdict = store.data_mut().deadline.look(limits::thread_cpu());
+        if let UpdateDeadline::Continue(ticks) = verdict {
+            ticker.watch(ticks);
+        }
+        Ok(verdict)
+    });
     store.set_hostcall_fuel(limits::GUEST_BYTES_MAX);
     store
 }

@@ -5,13 +5,9 @@ use std::{sync::Arc, time::Duration};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
-use super::version::Usage;
+use super::{ticker::TICK, version::Usage};
 
-/// One tick of the engine's epoch. Every call that lasts longer than this is looked at; shorter ones (a pick is
-/// some hundred nanoseconds) never are. Finer ticks cost more wake-ups than they save overrun.
-pub(super) const TICK: Duration = Duration::from_millis(1);
-
-/// CPU time that a call may take (DESIGN.md §3.4). What is enforced is at most two ticks more, see [`Deadline`].
+/// CPU time that a call may take (DESIGN.md §3.4). What is enforced is somewhat more, see [`Deadline`].
 pub(super) mod budget {
     use std::time::Duration;
 
@@ -39,12 +35,12 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 
 /// The CPU time of one call, measured only where the call turns out to be long.
 ///
-/// Reading the thread's CPU clock is a system call of about 300 ns, twice a pick. So a call begins without
-/// reading it, with the epoch deadline at the next tick; when that comes, and only then, the clock is read and
-/// the budget granted from there. A guest that spins is therefore stopped after at most `budget + 2 ticks` of CPU
-/// time: one until the first look, one for the last grain of the budget (and where the machine is so busy that the
-/// ticker wakes late, by that delay). A thread that is descheduled consumes no CPU time, and so overruns nothing
-/// however long it waits.
+/// Reading the thread's CPU clock is a system call of about 300 ns, twice a pick. So a call begins without reading it,
+/// with the epoch deadline at the next tick; when that comes, and only then, the clock is read and the budget granted
+/// from there. A guest that spins is therefore stopped after at most its budget, one round of the ticker until the
+/// first look ([`ROUND`](super::ticker::ROUND)) and two ticks for the last grain: a pick after 4.5 ms of CPU time as a
+/// rule and 8 ms at worst, or later by what the ticker wakes late on a busy machine. A thread that is descheduled
+/// consumes no CPU time, and so overruns nothing however long it waits.
 #[derive(Debug)]
 pub(super) struct Deadline {
     budget: Duration,

@@ -51,7 +51,7 @@ impl Runtime {
             plugin: plugin.clone(),
             id: VersionId::of(component),
             usage: Arc::new(Usage::default()),
-            _ticker: Arc::clone(&self.ticker),
+            ticker: Arc::clone(&self.ticker),
         });
         let linked = self.link(&compiled, &ty, &identity)?;
         Ok(Arc::new(Version { identity, linked }))

@@ -6,7 +6,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `engine` | the one engine, and the ticker that its deadlines need |
+//! | `engine`, `ticker` | the one engine, and the thread that its deadlines need |
 //! | `load`, `cache`, `version` | from bytes to a version: checks, compiled code on disk, what lives of it |
 //! | `instance`, `limits`, `fault` | a call: its CPU time, its memory, how it may end |
 //! | `balancer` | one file a kind: typed calls, and what its imports answer |
@@ -26,6 +26,7 @@ mod stock;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+mod ticker;
 mod version;
 mod wasi;
 

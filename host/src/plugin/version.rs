@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    BalancerInstance, InstanceError, PolicyContext, bindings::balancer::BalancerPluginPre, engine::Ticker,
-    instance::State,
+    BalancerInstance, InstanceError, PolicyContext, bindings::balancer::BalancerPluginPre, instance::State,
+    ticker::Ticker,
 };
 use crate::model::{PluginKind, PluginName, VersionId};
 
@@ -88,7 +88,7 @@ pub(super) struct Identity {
     pub id: VersionId,
     pub usage: Arc<Usage>,
     /// Instances may outlive the runtime, and must not outlive their deadlines.
-    pub _ticker: Arc<Ticker>,
+    pub ticker: Arc<Ticker>,
 }
 
 /// What the instances of a version use together.

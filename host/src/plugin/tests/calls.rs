@@ -52,6 +52,14 @@ fn a_refused_state_is_the_guests_own_word() {
 }
 
 #[test]
+fn nothing_saved_is_nothing_to_restore() {
+    let mut instance = Guest { restore: "unreachable", ..Guest::default() }.instance();
+    let saved = instance.save().unwrap();
+    instance.restore(&saved).unwrap().unwrap();
+    assert!(instance.restore(b"x").is_err());
+}
+
+#[test]
 fn every_wrong_setting_is_listed() {
     // Two problems, each {path: "/a", message: "no"}.
     let configure = r#"(i32.store (i32.const 1024) (i32.const 0x612f)) (i32.store (i32.const 1028) (i32.const 0x6f6e))

@@ -1,7 +1,7 @@
-use super::guest::{Guest, component, component_of, context, plugin_name, runtime};
+use super::guest::{Guest, completion, component, component_of, context, member, pick_for, plugin_name, runtime};
 use crate::{
     model::{PluginKind, VersionId},
-    plugin::{CacheCounts, LoadError, Runtime},
+    plugin::{CacheCounts, Incoming, LoadError, Runtime, stock},
 };
 
 fn refusal(bytes: &[u8]) -> String {
@@ -250,12 +250,30 @@ fn one_bad_plugin_among_many_is_one_error() {
     assert!(runtime().load_each(&[]).is_empty());
 }
 
+/// Whatever the build has embedded, and nothing where the plugins were not built.
 #[test]
-fn stock_plugins_are_balancers_that_load() {
-    let stock: Vec<_> =
-        crate::plugin::stock().iter().map(|stock| (stock.name.parse().unwrap(), stock.component)).collect();
-    for (answer, stock) in runtime().load_each(&stock).into_iter().zip(crate::plugin::stock()) {
-        let version = answer.unwrap_or_else(|error| panic!("{}: {error}", stock.name));
-        assert_eq!(version.kind(), stock.kind, "{}", stock.name);
+fn stock_balancers_pick_members_and_carry_their_state_over() {
+    let named: Vec<_> = stock().iter().map(|plugin| (plugin.name.parse().unwrap(), plugin.component)).collect();
+    let members = [member(0), member(2), member(5)];
+    for (loaded, plugin) in runtime().load_each(&named).into_iter().zip(stock()) {
+        let version = loaded.unwrap_or_else(|error| panic!("{}: {error}", plugin.name));
+        assert_eq!(version.kind(), plugin.kind, "{}", plugin.name);
+        let instance = || {
+            let mut instance = version.balancer(&context()).unwrap();
+            instance.update(&members, 2_000_000).unwrap();
+            instance
+        };
+        let mut first = instance();
+        for hash in 0..100 {
+            let slot =
+                pick_for(&mut first, hash, &Incoming::default()).unwrap().expect("there are three to choose from");
+            assert!([0, 2, 5].contains(&slot), "{}: {slot}", plugin.name);
+        }
+        first.complete(&[completion(2), completion(5)], 3_000_000).unwrap();
+        let mut second = instance();
+        second.restore(&first.save().unwrap()).unwrap().unwrap_or_else(|error| panic!("{}: {error}", plugin.name));
+        pick_for(&mut second, 1, &Incoming::default()).unwrap().expect("there are three to choose from");
+        second.update(&[], 4_000_000).unwrap();
+        assert_eq!(pick_for(&mut second, 1, &Incoming::default()).unwrap(), None, "{}", plugin.name);
     }
 }
