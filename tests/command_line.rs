@@ -161,13 +161,19 @@ fn a_changed_file_is_adopted_and_a_wrong_one_changes_nothing() {
 }
 
 #[test]
-fn sighup_reads_the_file_again() {
-    let gateway = sluice!().start();
-    let reloads = || gateway.log().iter().filter(|line| line.contains("Reloaded")).count();
+fn sighup_takes_a_plugin_file_that_changed_though_the_configuration_did_not() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::rename(stock_file(&folder, "round-robin"), folder.path().join("own.wasm")).expect("a temporary folder");
+    let origin = Origin::start("one");
+    let service = any_route("orders", &[origin.address()], "balancer = { plugin = \"own\" }");
+    let config = format!("{service}[plugins.own]\npath = \"own.wasm\"\n");
+    let gateway = sluice!().config(config).directory(folder.path()).start();
+    let version = || gateway.service("orders")["balancer"]["version"].as_str().map(str::to_owned);
+    let before = version();
+    fs::rename(stock_file(&folder, "least-request"), folder.path().join("own.wasm")).expect("a temporary folder");
     gateway.signal(Signal::HUP);
-    wait_until("a reload", || reloads() == 1);
-    gateway.signal(Signal::HUP);
-    wait_until("another reload", || reloads() == 2);
+    wait_until("the file's new version to be in use", || version() != before);
+    assert_eq!(gateway.client().get("/").expect(200).instance(), "one");
 }
 
 #[test]
