@@ -21,6 +21,7 @@ mod respond;
 pub mod router;
 pub mod snapshot;
 mod state;
+mod timer;
 mod tunnel;
 mod upstream;
 mod worker;
