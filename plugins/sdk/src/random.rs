@@ -24,9 +24,9 @@ pub fn below(random: u64, bound: u32) -> u32 {
 /// A hash of bytes, the same everywhere and for ever (FNV-1a, finished by [`mix`]). Not against an adversary who
 /// looks for collisions.
 pub fn hash(bytes: &[u8]) -> u64 {
-    let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let fnv = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     mix(fnv, 0)
 }
 
