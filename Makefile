@@ -4,7 +4,9 @@
 .PHONY: run test bench plugins test-guests guest-target fmt lint
 
 # Guests are workspaces of their own: they are compiled for wasm32, and natively for their tests.
-GUESTS := plugins tests/guests
+GUESTS := plugins tests/guests examples/custom-policy
+# They share a target folder: the standard library and the SDK's dependencies are compiled once.
+GUEST_TARGET := plugins/target
 BUILDER := cargo run --quiet --package sluice-plugin-builder --
 
 run: plugins
@@ -15,6 +17,7 @@ run: plugins
 test: lint plugins test-guests
 	scripts/setup test
 	cargo test --manifest-path plugins/Cargo.toml --workspace
+	cargo test --manifest-path examples/custom-policy/Cargo.toml --target-dir $(GUEST_TARGET)
 	cargo test --workspace --all-targets --no-fail-fast
 
 lint:
@@ -25,11 +28,11 @@ lint:
 
 # The stock plugins, into plugins/built: the next build of the host embeds them.
 plugins: guest-target
-	$(BUILDER) plugins plugins/built
+	$(BUILDER) plugins $(GUEST_TARGET) plugins/built
 
 # What the end-to-end tests push.
 test-guests: guest-target
-	$(BUILDER) tests/guests tests/guests/built
+	$(BUILDER) --unchecked tests/guests $(GUEST_TARGET) tests/guests/built
 
 guest-target:
 	scripts/guest-target

@@ -53,7 +53,7 @@ fn command(toolchain: &Toolchain, manifest: &Path, target_dir: Option<&Path>) ->
         command.arg("--target-dir").arg(dir);
     }
     // What is set for the host's own build (a caller's `cargo test`, say) is not meant for guests.
-    for name in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
+    for name in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"] {
         command.env_remove(name);
     }
     for (name, _) in std::env::vars_os().filter(|(name, _)| {

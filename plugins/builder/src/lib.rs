@@ -24,8 +24,8 @@ pub use toolchain::Toolchain;
 pub struct Built {
     /// The plugin's name: that of the crate, with hyphens.
     pub name: String,
-    /// What it is, or why it is no plugin: only test guests may be that.
-    pub checked: Result<Checked, String>,
+    /// `balancer` or another kind, by what it exports; `no plugin` with [`Check::Report`] only.
+    pub kind: String,
     /// Where the component is.
     pub path: PathBuf,
     pub size_bytes: u64,
@@ -90,8 +90,7 @@ pub enum Check {
 pub fn in_words(built: &Built) -> String {
     let state = if built.changed { "built" } else { "unchanged" };
     let kib = built.size_bytes.div_ceil(1024);
-    let kind = built.checked.as_ref().map_or("no plugin", |checked| checked.kind.as_str());
-    format!("{state}: {kind} {} ({kib} KiB) {}", built.name, built.path.display())
+    format!("{state}: {} {} ({kib} KiB) {}", built.kind, built.name, built.path.display())
 }
 
 fn manifest(dir: &Path) -> Result<PathBuf> {
@@ -105,16 +104,17 @@ fn componentize(module: &cargo::Module, out: &Path, policy: Check) -> Result<Bui
     let bytes = fs::read(&module.path).with_context(|| format!("reading {}", module.path.display()))?;
     let no_plugin = || format!("{} is no plugin", module.name);
     let component = component::encode(&bytes).with_context(no_plugin)?;
-    let checked = match check(&component) {
+    let kind = match check(&component) {
+        Ok(checked) => checked.kind,
         Err(error) if policy == Check::Refuse => return Err(error.context(no_plugin())),
-        checked => checked.map_err(|error| format!("{error:#}")),
+        Err(_) => "no plugin".to_owned(),
     };
     let changed = fs::read(out).ok().as_deref() != Some(&component[..]);
     if changed {
         write(out, &component).with_context(|| format!("writing {}", out.display()))?;
     }
     let size_bytes = component.len() as u64;
-    Ok(Built { name: module.name.clone(), checked, path: out.to_owned(), size_bytes, changed })
+    Ok(Built { name: module.name.clone(), kind, path: out.to_owned(), size_bytes, changed })
 }
 
 /// Whole or not at all: another process may be reading the file.

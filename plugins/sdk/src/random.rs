@@ -21,9 +21,25 @@ pub fn below(random: u64, bound: u32) -> u32 {
     (((random >> 32) * u64::from(bound)) >> 32) as u32
 }
 
+/// A hash of bytes, the same everywhere and for ever (FNV-1a, finished by [`mix`]). Not against an adversary who
+/// looks for collisions.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let fnv = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    mix(fnv, 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hash_never_changes() {
+        // What a policy makes of a name must be the same on every gateway and in every version.
+        assert_eq!(hash(b""), mix(0xcbf2_9ce4_8422_2325, 0));
+        assert_eq!(hash(b"a"), mix(0xaf63_dc4c_8601_ec8c, 0), "FNV-1a's published value for a");
+    }
 
     #[test]
     fn below_is_uniform_and_never_reaches_its_bound() {

@@ -11,7 +11,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use crate::{Endpoint, Slot};
+use crate::{Context, Endpoint, Request, Slot};
 
 /// What stands in for the gateway.
 #[derive(Default)]
@@ -40,6 +40,16 @@ pub fn endpoint(slot: Slot) -> Endpoint {
         available: true,
         since: 0,
     }
+}
+
+/// Of a service called `test`.
+pub fn context() -> Context {
+    Context { name: "test".to_owned(), settings: "{}".to_owned(), seed: 1 }
+}
+
+/// A first attempt, at time 0, with all random bits 0.
+pub fn request() -> Request {
+    Request { now: 0, random: 0, hash: 0, attempt: 0 }
 }
 
 /// Forgets everything that was set.

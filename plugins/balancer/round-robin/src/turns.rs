@@ -111,7 +111,9 @@ impl Turns {
             let turn = match self.before.binary_search_by_key(&member.key, |(key, _)| *key) {
                 Ok(at) => self.before[at].1.min(1.0),
                 // A first schedule begins anywhere in the row.
-                Err(_) if everybody_new => ((index as u64 + mix(self.seed, 0) % count) % count + 1) as f64 / count as f64,
+                Err(_) if everybody_new => {
+                    ((index as u64 + mix(self.seed, 0) % count) % count + 1) as f64 / count as f64
+                }
                 Err(_) => 1.0,
             };
             Place { share: member.share, index: index as u32, due: turn * period }

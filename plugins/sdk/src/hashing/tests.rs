@@ -46,9 +46,13 @@ fn a_new_endpoint_takes_its_hashes_one_after_the_other_and_keeps_them() {
         let mut count = 0;
         for (hash, taken) in taken.iter_mut().enumerate() {
             let hash = mix(1, hash as u64);
-            let slot = levels.pick(now, hash, 0, |_| false, |_, members, turn| {
-                choose(members, hash, turn, &off, |_| 0, |n| candidate(hash, n, members.len()))
-            });
+            let slot = levels.pick(
+                now,
+                hash,
+                0,
+                |_| false,
+                |_, members, turn| choose(members, hash, turn, &off, |_| 0, |n| candidate(hash, n, members.len())),
+            );
             let is = slot == Some(3);
             assert!(is || !*taken, "a hash went back");
             *taken = is;
@@ -69,9 +73,15 @@ fn no_endpoint_has_more_than_the_bound_allows() {
         let hash = if n % 2 == 0 { 7 } else { mix(3, n) };
         let now = n * 100;
         bound.refresh(&levels, now, |slot| active[slot as usize]);
-        let slot = levels.pick(now, hash, 0, |_| false, |_, members, turn| {
-            choose(members, hash, turn, &bound, |slot| active[slot as usize], |n| candidate(hash, n, members.len()))
-        });
+        let slot = levels.pick(
+            now,
+            hash,
+            0,
+            |_| false,
+            |_, members, turn| {
+                choose(members, hash, turn, &bound, |slot| active[slot as usize], |n| candidate(hash, n, members.len()))
+            },
+        );
         active[slot.expect("a pick") as usize] += 1;
         let most = f64::from(*active.iter().max().expect("ten"));
         assert!(most <= (1.25 * n as f64 / 10.0).ceil(), "after {n}: {active:?}");

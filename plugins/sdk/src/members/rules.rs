@@ -65,10 +65,7 @@ impl Rules {
                 PANIC_THRESHOLD_PERCENT,
                 0..=PANIC_THRESHOLD_PERCENT,
             ),
-            on_panic: settings.one_of(
-                "panic",
-                &[("use-all", OnPanic::UseAll), ("fail", OnPanic::Fail)],
-            ),
+            on_panic: settings.one_of("panic", &[("use-all", OnPanic::UseAll), ("fail", OnPanic::Fail)]),
             slow_start: SlowStart {
                 window_us: settings.duration_us("slow_start", 0, 0..=3_600_000_000),
                 aggression: settings.number("slow_start_aggression", defaults.slow_start.aggression, 0.1..=10.0),

@@ -87,8 +87,7 @@ impl<const OBEYS: bool> Balancer for Behaviour<OBEYS> {
             ),
             bad_address: settings.text("bad", ""),
             bad_percent: u64::from(settings.integer("bad_percent", 3, 0..=100)),
-            state: settings
-                .one_of("state", &[("none", State::None), ("huge", State::Huge), ("noise", State::Noise)]),
+            state: settings.one_of("state", &[("none", State::None), ("huge", State::Huge), ("noise", State::Noise)]),
             good: Vec::new(),
             bad: None,
             all: Vec::new(),
@@ -154,7 +153,11 @@ impl<const OBEYS: bool> Behaviour<OBEYS> {
         let from = self.picks as usize;
         let mut turns = (0..slots.len()).map(|n| slots[(from + n) % slots.len()]);
         let next = turns.next()?;
-        if retry && incoming::tried(next) { turns.find(|slot| !incoming::tried(*slot)).or(Some(next)) } else { Some(next) }
+        if retry && incoming::tried(next) {
+            turns.find(|slot| !incoming::tried(*slot)).or(Some(next))
+        } else {
+            Some(next)
+        }
     }
 
     fn misbehave(&self, call: Call) {

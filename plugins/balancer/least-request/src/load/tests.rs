@@ -22,9 +22,15 @@ fn levels(weights: &[u32], choices: u32) -> Levels<Choices> {
 }
 
 fn pick(levels: &mut Levels<Choices>, load: Load, random: u64, active: &[u32]) -> usize {
-    let slot = levels.pick(0, random, 0, |_| false, |choices, members, turn| {
-        choices.choose(members, random, turn, |member| load.of(active[member.slot as usize], member.share))
-    });
+    let slot = levels.pick(
+        0,
+        random,
+        0,
+        |_| false,
+        |choices, members, turn| {
+            choices.choose(members, random, turn, |member| load.of(active[member.slot as usize], member.share))
+        },
+    );
     slot.expect("there are endpoints") as usize
 }
 

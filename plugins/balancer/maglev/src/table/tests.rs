@@ -34,7 +34,10 @@ fn removals_change_as_many_entries_as_published() {
     for (endpoints, removed, wanted) in [(10, 1, 10.28), (100, 1, 1.58), (1_000, 1, 0.65), (1_000, 10, 3.30)] {
         let changed = disruption(endpoints, removed);
         // A single removal differs by which endpoint it is.
-        assert!((changed - wanted).abs() < 0.15 * wanted + 0.1, "{removed} of {endpoints}: {changed} %, not {wanted} %");
+        assert!(
+            (changed - wanted).abs() < 0.15 * wanted + 0.1,
+            "{removed} of {endpoints}: {changed} %, not {wanted} %"
+        );
     }
 }
 

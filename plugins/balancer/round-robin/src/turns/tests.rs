@@ -148,6 +148,9 @@ fn a_saved_state_of_nonsense_still_gives_turns() {
         for (members, turns) in levels.choices_mut() {
             turns.resume(members, saved.clone());
         }
-        assert_eq!(counts(&mut levels, 2, 4_000).iter().map(|count| count.div_ceil(10)).collect::<Vec<_>>(), [100, 300]);
+        assert_eq!(
+            counts(&mut levels, 2, 4_000).iter().map(|count| count.div_ceil(10)).collect::<Vec<_>>(),
+            [100, 300]
+        );
     }
 }

@@ -19,14 +19,8 @@ impl Choice for Any {
 }
 
 fn group(priority: u32, slots: std::ops::Range<u32>, available: usize) -> Vec<Candidate> {
-    let one = |(n, slot)| Candidate {
-        slot,
-        key: u64::from(slot),
-        weight: 1,
-        priority,
-        available: n < available,
-        since: 0,
-    };
+    let one =
+        |(n, slot)| Candidate { slot, key: u64::from(slot), weight: 1, priority, available: n < available, since: 0 };
     slots.enumerate().map(one).collect()
 }
 
@@ -37,9 +31,13 @@ fn levels(rules: Rules, candidates: impl IntoIterator<Item = Candidate>) -> Leve
 }
 
 fn pick(levels: &mut Levels<Any>, random: u64) -> Option<Slot> {
-    levels.pick(0, random, 0, |_| false, |_, members, turn| {
-        crate::random::below(mix(random, u64::from(turn)), members.len() as u32) as usize
-    })
+    levels.pick(
+        0,
+        random,
+        0,
+        |_| false,
+        |_, members, turn| crate::random::below(mix(random, u64::from(turn)), members.len() as u32) as usize,
+    )
 }
 
 /// The share of picks that fall to slots below `bound`.
@@ -112,9 +110,8 @@ fn an_unavailable_endpoint_is_picked_only_while_fewer_than_half_of_all_are_avail
 fn a_retry_goes_where_no_attempt_was_even_to_another_level() {
     let candidates = [group(0, 0..3, 3), group(1, 3..5, 2)].concat();
     let mut levels = levels(Rules::default(), candidates);
-    let mut retry = |tried: &[Slot], random| {
-        levels.pick(0, random, 1, |slot| tried.contains(&slot), |_, _, _| 0).expect("a pick")
-    };
+    let mut retry =
+        |tried: &[Slot], random| levels.pick(0, random, 1, |slot| tried.contains(&slot), |_, _, _| 0).expect("a pick");
     for random in (0..50).map(|n| mix(4, n)) {
         assert!([1, 2].contains(&retry(&[0], random)));
         assert_eq!(retry(&[0, 2], random), 1);
