@@ -204,7 +204,7 @@ pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunErr
     for bound in control.bound() {
         tracing::info!(address = %bound, "listening");
     }
-    tracing::info!(address = %bound, "control listening");
+    tracing::info!(address = %bound, "control API listening");
     history.note(HistoryKind::Started, About::default(), format!("the gateway serves, process {}", std::process::id()));
     let access_log = Some(access_log_writer);
     Ok(Running {

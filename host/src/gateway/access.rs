@@ -32,6 +32,7 @@ impl AccessEntry {
         request: &Request<B>,
         request_id: &HeaderValue,
         started: Instant,
+        bytes_out: &Rc<Cell<u64>>,
     ) -> Option<Box<Self>> {
         let worker = &client.worker;
         let state = worker.state();
@@ -72,7 +73,7 @@ impl AccessEntry {
             started,
             sampled: worker.access_log.wants(mode, worker.random(), false),
             body_in: None,
-            bytes_out: Rc::default(),
+            bytes_out: Rc::clone(bytes_out),
         }))
     }
 
@@ -87,11 +88,6 @@ impl AccessEntry {
             record.route = Some(Arc::from(route));
             record.service = Some(service.clone());
         });
-    }
-
-    /// Where the bytes of the answer's body are counted.
-    pub fn bytes_out(&self) -> &Rc<Cell<u64>> {
-        &self.bytes_out
     }
 
     pub fn receives(&mut self, body: Option<&Rc<RequestBodyState>>) {

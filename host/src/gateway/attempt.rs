@@ -6,13 +6,13 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, Response, request};
+use http::{HeaderMap, Request, Response, request};
 use hyper::body::Incoming;
 
 use super::{
-    body::grpc_status,
+    body::{RequestBody, grpc_status},
     pick::Picked,
-    upstream::{ConnectError, Connection, EndpointLane, H1Connection, Outgoing},
+    upstream::{ConnectError, Connection, EndpointLane, H1Connection, with_context},
     worker::Worker,
 };
 use crate::model::{Completion, InFlight, Outcome, ServiceName};
@@ -31,15 +31,15 @@ pub struct Attempt {
     started: Instant,
     first_byte_us: Cell<u32>,
     outcome: Cell<Option<Outcome>>,
-    /// Body bytes that came, where somebody wants to know.
-    bytes: Option<Rc<Cell<u64>>>,
+    /// Body bytes that came.
+    bytes: Rc<Cell<u64>>,
 }
 
 /// An attempt that brought no response head.
 pub struct Failed {
     pub cause: Cause,
     /// The request, where not a byte of it was sent.
-    pub unsent: Option<Outgoing>,
+    pub unsent: Option<Request<RequestBody>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ impl Cause {
 }
 
 impl Attempt {
-    pub fn begin(worker: &Rc<Worker>, service: &ServiceName, picked: Picked, bytes: Option<Rc<Cell<u64>>>) -> Self {
+    pub fn begin(worker: &Rc<Worker>, service: &ServiceName, picked: Picked, bytes: Rc<Cell<u64>>) -> Self {
         let in_flight = picked.lane.endpoint.begin();
         picked.arm().cells.attempts.add(1);
         Self {
@@ -80,10 +80,10 @@ impl Attempt {
     pub async fn send(
         &self,
         lane: &EndpointLane,
-        mut request: Outgoing,
+        mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Option<Box<H1Connection>>), Failed> {
         for _ in 0..STALE_MAX {
-            let Some(connection) = lane.take_idle() else { break };
+            let Some(connection) = with_context(|cx| lane.take_idle(cx)).await else { break };
             match self.send_on(lane, connection, request).await {
                 // It came back whole: the connection had died in the pool, which says nothing of the endpoint.
                 Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
@@ -100,7 +100,7 @@ impl Attempt {
         &self,
         lane: &EndpointLane,
         mut connection: Connection,
-        request: Outgoing,
+        request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Option<Box<H1Connection>>), Failed> {
         match connection.send(request).await {
             Ok(response) => {
@@ -122,16 +122,14 @@ impl Attempt {
     }
 
     /// Gives the connection back to the pool that it came from.
-    pub fn keep(&self, connection: Box<H1Connection>) {
+    pub fn keep(&self, connection: H1Connection) {
         if let Some(picked) = &*self.picked.borrow() {
             picked.lane.keep(connection, self.worker.coarse_now_us());
         }
     }
 
     pub fn count(&self, bytes: usize) {
-        if let Some(sum) = &self.bytes {
-            sum.set(sum.get() + bytes as u64);
-        }
+        self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
     pub fn see_trailers(&self, trailers: &HeaderMap) {

@@ -168,9 +168,6 @@ impl ResponseBody {
 
     /// Keeps `tail` until the body is gone.
     pub fn with_tail(self, tail: Tail) -> Self {
-        if let (Content::Own(Some(bytes)), Some(entry)) = (&self.content, &tail.entry) {
-            entry.bytes_out().set(bytes.len() as u64);
-        }
         Self { _tail: Some(tail), ..self }
     }
 }
@@ -222,7 +219,7 @@ impl EndpointBody {
     fn finish(&mut self) {
         let Some(attempt) = self.attempt.take() else { return };
         if let Some(connection) = self.connection.take() {
-            attempt.keep(connection);
+            attempt.keep(*connection);
         }
         attempt.end(None);
     }
@@ -242,15 +239,17 @@ impl EndpointBody {
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let Some(connection) = &mut self.connection else { return Pin::new(&mut self.incoming).poll_frame(cx) };
-        // The first frame has often come with the head. Others come of driving the connection, which has this
-        // task's waker, so the body's own needs none; being asked is what lets the connection go on reading.
+        // Frames come of driving the connection, which has this task's waker; the body's own needs none. Asking
+        // for a frame may in turn let the connection go on reading, hence the second turn.
         let mut unwoken = Context::from_waker(Waker::noop());
-        let polled = Pin::new(&mut self.incoming).poll_frame(&mut unwoken);
-        if polled.is_ready() {
-            return polled;
+        for _ in 0..2 {
+            connection.drive(cx);
+            let polled = Pin::new(&mut self.incoming).poll_frame(&mut unwoken);
+            if polled.is_ready() {
+                return polled;
+            }
         }
-        connection.drive(cx);
-        Pin::new(&mut self.incoming).poll_frame(&mut unwoken)
+        Poll::Pending
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -283,7 +282,7 @@ impl EndpointBody {
 
     /// Lets the connection see that the exchange is over, so that it is ready for the next one.
     fn settle(&mut self, cx: &mut Context<'_>) {
-        if let Some(connection) = self.connection.as_mut().filter(|connection| !connection.is_ready()) {
+        if let Some(connection) = &mut self.connection {
             connection.drive(cx);
         }
     }

@@ -25,7 +25,6 @@ use super::{
     io::{Progress, Replayed},
     listener::Place,
     request::serve_request,
-    timer::KeptTimer,
     tunnel::Tunnel,
     worker::{LocalExecutor, Worker},
 };
@@ -59,8 +58,6 @@ pub struct Client {
     text: HeaderValue,
     speaks: OnceCell<Speaks>,
     opened_us: u64,
-    /// Of the requests' time limits.
-    pub timer: KeptTimer,
     tunnel: RefCell<Option<Tunnel>>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
@@ -118,7 +115,6 @@ pub fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Pl
         text: HeaderValue::try_from(ip.to_string()).expect("an address is visible ASCII"),
         speaks: OnceCell::new(),
         opened_us: worker.coarse_now_us(),
-        timer: KeptTimer::default(),
         tunnel: RefCell::new(None),
         order: Cell::new(Order::None),
         waker: RefCell::new(None),

@@ -21,7 +21,6 @@ mod respond;
 pub mod router;
 pub mod snapshot;
 mod state;
-mod timer;
 mod tunnel;
 mod upstream;
 mod worker;

@@ -1,6 +1,6 @@
 //! A request's whole life.
 
-use std::{rc::Rc, time::Instant};
+use std::{cell::Cell, rc::Rc, time::Instant};
 
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri};
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use super::{
     router::{self, NoRoute, RouteIndex},
     state::{ServiceState, WorkerState},
     tunnel::Tunnel,
-    upstream::{H1Connection, Outgoing},
+    upstream::H1Connection,
     worker::Worker,
 };
 use crate::{
@@ -83,6 +83,8 @@ pub struct Exchange {
     tail: Tail,
     retries: u32,
     route: Option<(Rc<WorkerState>, RouteIndex)>,
+    /// Body bytes of the answer.
+    bytes_out: Rc<Cell<u64>>,
 }
 
 type Answered = (Attempt, Response<Incoming>, Option<Box<H1Connection>>);
@@ -91,9 +93,10 @@ impl Exchange {
     fn begin(client: Rc<Client>, request: &Request<Incoming>) -> Self {
         let started = Instant::now();
         let request_id = client.worker.request_id(request.headers());
-        let entry = AccessEntry::begin(&client, request, &request_id, started);
+        let bytes_out = Rc::default();
+        let entry = AccessEntry::begin(&client, request, &request_id, started, &bytes_out);
         let tail = Tail { occupancy: client.occupy(), entry };
-        Self { client, started, request_id, tail, retries: 0, route: None }
+        Self { client, started, request_id, tail, retries: 0, route: None, bytes_out }
     }
 
     fn worker(&self) -> &Rc<Worker> {
@@ -225,14 +228,13 @@ impl Exchange {
     ) -> Result<Answered, Failure> {
         let config = &service.snapshot.config;
         let lane = Rc::clone(&picked.lane);
-        let bytes_out = self.tail.entry.as_ref().map(|entry| Rc::clone(entry.bytes_out()));
         if let Some(entry) = &mut self.tail.entry {
             entry.attempted(&lane.endpoint.label.to_string(), picked.version());
         }
-        let attempt = Attempt::begin(self.worker(), &config.name, picked, bytes_out);
+        let attempt = Attempt::begin(self.worker(), &config.name, picked, Rc::clone(&self.bytes_out));
         let request = outbound.take();
         let sending = attempt.send(&lane, request);
-        let Some(result) = self.client.timer.before(deadline.into(), sending).await else {
+        let Ok(result) = tokio::time::timeout_at(deadline.into(), sending).await else {
             attempt.end(Some(Outcome::TimedOut));
             outbound.give_up();
             return Err(Failure::TimedOut { service: config.name.clone(), after: config.timeout });
@@ -320,29 +322,29 @@ impl Exchange {
 
 /// A request that may have to be sent more than once.
 struct Outbound {
-    request: Option<Outgoing>,
+    request: Option<Request<RequestBody>>,
     /// A second copy of the head, where sending it twice does no harm and there is no body.
-    copy: Option<Box<request::Parts>>,
+    copy: Option<request::Parts>,
     body: Option<Rc<RequestBodyState>>,
 }
 
 impl Outbound {
     fn new(head: request::Parts, body: RequestBody, state: Option<Rc<RequestBodyState>>) -> Self {
-        let copy = (state.is_none() && attempt::is_idempotent(&head)).then(|| Box::new(head.clone()));
-        Self { request: Some(Box::new(Request::from_parts(head, body))), copy, body: state }
+        let copy = (state.is_none() && attempt::is_idempotent(&head)).then(|| head.clone());
+        Self { request: Some(Request::from_parts(head, body)), copy, body: state }
     }
 
     fn is_at_hand(&self) -> bool {
         self.request.is_some()
     }
 
-    fn take(&mut self) -> Outgoing {
+    fn take(&mut self) -> Request<RequestBody> {
         self.request.take().expect("an attempt is only made while the request is at hand")
     }
 
     /// After a failed attempt: what came back unsent, or the copy.
-    fn give_back(&mut self, unsent: Option<Outgoing>) {
-        let again = || Some(Box::new(Request::from_parts(*self.copy.clone()?, RequestBody::Empty)));
+    fn give_back(&mut self, unsent: Option<Request<RequestBody>>) {
+        let again = || Some(Request::from_parts(self.copy.clone()?, RequestBody::Empty));
         self.request = unsent.or_else(again);
     }
 

@@ -12,7 +12,7 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -53,7 +53,7 @@ pub struct EndpointLane {
 }
 
 struct Idle {
-    connection: Box<H1Connection>,
+    connection: H1Connection,
     since_us: u64,
 }
 
@@ -74,14 +74,11 @@ pub enum Connection {
     H2(http2::SendRequest<RequestBody>),
 }
 
-/// A request on its way to an endpoint. Boxed, because it passes through many hands.
-pub type Outgoing = Box<Request<RequestBody>>;
-
 /// Why no response head came.
 pub struct SendError {
     pub error: hyper::Error,
     /// The request, where not a byte of it was sent.
-    pub unsent: Option<Outgoing>,
+    pub unsent: Option<Request<RequestBody>>,
 }
 
 impl EndpointLane {
@@ -96,10 +93,15 @@ impl EndpointLane {
         })
     }
 
-    /// A pooled connection, if there is one. That it has died meanwhile is found out by sending on it.
-    pub fn take_idle(&self) -> Option<Connection> {
-        // The most recently used first: the others grow old and are closed.
-        self.idle.borrow_mut().pop().map(|idle| Connection::H1(idle.connection))
+    /// A pooled connection that is alive as far as can be known, if there is one.
+    pub fn take_idle(&self, cx: &mut Context<'_>) -> Option<Connection> {
+        loop {
+            // The most recently used first: the others grow old and are closed.
+            let Idle { mut connection, .. } = self.idle.borrow_mut().pop()?;
+            if connection.poll_usable(cx) {
+                return Some(Connection::H1(Box::new(connection)));
+            }
+        }
     }
 
     /// A new connection (or, for HTTP/2, a share of the one there is).
@@ -149,9 +151,9 @@ impl EndpointLane {
     }
 
     /// Keeps a connection for the next request, if it is fit for one.
-    pub fn keep(&self, connection: Box<H1Connection>, now_us: u64) {
+    pub fn keep(&self, connection: H1Connection, now_us: u64) {
         let mut idle = self.idle.borrow_mut();
-        if connection.is_ready() && idle.len() < IDLE_MAX {
+        if !connection.ended && connection.sender.is_ready() && idle.len() < IDLE_MAX {
             idle.push(Idle { connection, since_us: now_us });
         }
     }
@@ -160,8 +162,7 @@ impl EndpointLane {
     pub fn sweep(&self, now_us: u64) {
         let mut cx = Context::from_waker(Waker::noop());
         self.idle.borrow_mut().retain_mut(|idle| {
-            idle.connection.drive(&mut cx);
-            now_us.saturating_sub(idle.since_us) < IDLE_TIMEOUT_US && idle.connection.is_ready()
+            now_us.saturating_sub(idle.since_us) < IDLE_TIMEOUT_US && idle.connection.poll_usable(&mut cx)
         });
     }
 }
@@ -182,14 +183,14 @@ impl H1Connection {
         }
     }
 
-    /// Whether the last exchange is over and another may begin.
-    pub fn is_ready(&self) -> bool {
+    fn poll_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx);
         !self.ended && self.sender.is_ready()
     }
 
     /// Sends a request and drives the connection until the response head is there.
-    pub async fn send(&mut self, request: Outgoing) -> Result<Response<Incoming>, SendError> {
-        let mut response = pin!(self.sender.try_send_request(*request));
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        let mut response = pin!(self.sender.try_send_request(request));
         // The answer can only come of driving the connection, which has the task's own waker: waking the task
         // for the answer too would poll everything twice.
         let mut unwoken = Context::from_waker(Waker::noop());
@@ -213,16 +214,21 @@ impl H1Connection {
 
 impl From<hyper::client::conn::TrySendError<Request<RequestBody>>> for SendError {
     fn from(mut error: hyper::client::conn::TrySendError<Request<RequestBody>>) -> Self {
-        let unsent = error.take_message().map(Box::new);
+        let unsent = error.take_message();
         Self { error: error.into_error(), unsent }
     }
 }
 
 impl Connection {
-    pub async fn send(&mut self, request: Outgoing) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
         match self {
             Self::H1(connection) => connection.send(request).await,
-            Self::H2(sender) => sender.try_send_request(*request).await.map_err(SendError::from),
+            Self::H2(sender) => sender.try_send_request(request).await.map_err(SendError::from),
         }
     }
+}
+
+/// Calls `poll` once with the waker of the caller's task.
+pub async fn with_context<T>(mut poll: impl FnMut(&mut Context<'_>) -> T) -> T {
+    poll_fn(|cx| Poll::Ready(poll(cx))).await
 }

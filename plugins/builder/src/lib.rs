@@ -24,8 +24,8 @@ pub use toolchain::Toolchain;
 pub struct Built {
     /// The plugin's name: that of the crate, with hyphens.
     pub name: String,
-    /// What it is, or why it is no plugin: only test guests may be that.
-    pub checked: Result<Checked, String>,
+    /// `balancer` or another kind, by what it exports.
+    pub kind: String,
     /// Where the component is.
     pub path: PathBuf,
     pub size_bytes: u64,
@@ -47,7 +47,7 @@ pub fn build(crate_dir: &Path, out: Option<&Path>) -> Result<Built> {
     );
     let module = &modules[0];
     let default = crate_dir.join(format!("{}.wasm", module.name));
-    componentize(module, out.unwrap_or(&default), Check::Refuse)
+    componentize(module, out.unwrap_or(&default))
 }
 
 /// Builds every guest crate of the workspace in `workspace_dir` into `out_dir/<folder>/<crate>.wasm`, where the crate
@@ -57,7 +57,6 @@ pub fn build_all(
     workspace_dir: &Path,
     target_dir: &Path,
     out_dir: &Path,
-    check: Check,
     mut done: impl FnMut(&Built),
 ) -> Result<Vec<Built>> {
     let manifest = manifest(workspace_dir)?;
@@ -70,28 +69,18 @@ pub fn build_all(
         .map(|module| {
             let crate_dir = module.manifest.parent().and_then(|dir| dir.strip_prefix(workspace_dir).ok());
             let folder = crate_dir.and_then(Path::parent).unwrap_or(Path::new(""));
-            let built = componentize(module, &out_dir.join(folder).join(format!("{}.wasm", module.name)), check)?;
+            let built = componentize(module, &out_dir.join(folder).join(format!("{}.wasm", module.name)))?;
             done(&built);
             Ok(built)
         })
         .collect()
 }
 
-/// What becomes of a component that is no plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Check {
-    /// An error.
-    Refuse,
-    /// It is written all the same: the gateway's tests need some that it must refuse.
-    Report,
-}
-
 /// What [`build`] and [`build_all`] say about one component.
 pub fn in_words(built: &Built) -> String {
     let state = if built.changed { "built" } else { "unchanged" };
     let kib = built.size_bytes.div_ceil(1024);
-    let kind = built.checked.as_ref().map_or("no plugin", |checked| checked.kind.as_str());
-    format!("{state}: {kind} {} ({kib} KiB) {}", built.name, built.path.display())
+    format!("{state}: {} {} ({kib} KiB) {}", built.kind, built.name, built.path.display())
 }
 
 fn manifest(dir: &Path) -> Result<PathBuf> {
@@ -101,20 +90,16 @@ fn manifest(dir: &Path) -> Result<PathBuf> {
         .with_context(|| format!("{} is no crate: there is no {}", dir.display(), manifest.display()))
 }
 
-fn componentize(module: &cargo::Module, out: &Path, policy: Check) -> Result<Built> {
+fn componentize(module: &cargo::Module, out: &Path) -> Result<Built> {
     let bytes = fs::read(&module.path).with_context(|| format!("reading {}", module.path.display()))?;
-    let no_plugin = || format!("{} is no plugin", module.name);
-    let component = component::encode(&bytes).with_context(no_plugin)?;
-    let checked = match check(&component) {
-        Err(error) if policy == Check::Refuse => return Err(error.context(no_plugin())),
-        checked => checked.map_err(|error| format!("{error:#}")),
-    };
+    let component = component::encode(&bytes).with_context(|| format!("{} is no plugin", module.name))?;
+    let checked = check(&component).with_context(|| format!("{} is no plugin", module.name))?;
     let changed = fs::read(out).ok().as_deref() != Some(&component[..]);
     if changed {
         write(out, &component).with_context(|| format!("writing {}", out.display()))?;
     }
     let size_bytes = component.len() as u64;
-    Ok(Built { name: module.name.clone(), checked, path: out.to_owned(), size_bytes, changed })
+    Ok(Built { name: module.name.clone(), kind: checked.kind, path: out.to_owned(), size_bytes, changed })
 }
 
 /// Whole or not at all: another process may be reading the file.

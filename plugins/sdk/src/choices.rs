@@ -12,7 +12,7 @@ use crate::{
 
 /// How often a candidate that was drawn already is drawn again. Beyond it, fewer are compared: where one endpoint
 /// has nearly all the weight, that is what its weight asks for.
-const REDRAWS: u32 = 7;
+const REDRAWS: u32 = 3;
 
 /// How many may be drawn at most: each costs an import call or two.
 pub const CHOICES_MAX: u32 = 16;

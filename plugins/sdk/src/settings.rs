@@ -153,7 +153,7 @@ fn pointer(key: &str) -> String {
 
 fn parse_duration_us(text: &str) -> Option<u64> {
     let text = text.trim();
-    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit() && c != '.')?)?;
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.')?);
     let unit_us = match unit.trim_start() {
         "us" | "µs" => 1,
         "ms" => 1_000,

@@ -1,3 +1,0 @@
-//! Does whatever its settings say: see the crate `behaviour`.
-
-sluice_sdk::balancer!(behaviour::Behaviour<true>);

@@ -1,3 +1,0 @@
-//! Takes the settings of `hostile`, and takes turns.
-
-sluice_sdk::balancer!(behaviour::Behaviour<false>);
