@@ -25,7 +25,12 @@ pub fn policy_from_json(value: &Json, known: &Known) -> Result<PolicyConfig, Vec
     };
     let plugin = match fields.get("plugin") {
         Some(Json::String(name)) => {
-            plugin_name(name, known.plugins()).map_err(|message| refuse("/plugin".to_owned(), message)).ok()
+            let found = known.plugins().find(|plugin| plugin.as_str() == name);
+            if found.is_none() {
+                let hint = suggest::hint(name, known.plugins().map(PluginName::as_str));
+                refuse("/plugin".to_owned(), format!("no plugin named {name:?}{hint}"));
+            }
+            found.cloned()
         }
         Some(_) => {
             refuse("/plugin".to_owned(), "must be a plugin's name, a string".to_owned());
@@ -67,20 +72,17 @@ pub(super) fn read<'a>(value: &Value<'a>, own: impl Iterator<Item = &'a PluginNa
     let mut table = value.table(&format!("a table such as {EXAMPLE_TOML}"))?;
     let plugin = table.require("plugin", "\"least-request\"", |value| {
         let name = value.text("a plugin's name")?;
-        let known = own.chain(value.cx.known.plugins());
-        plugin_name(name, known).map_err(|message| value.refuse(message)).ok()
+        let known: Vec<&PluginName> = own.chain(value.cx.known.plugins()).collect();
+        let found = known.iter().copied().find(|plugin| plugin.as_str() == name);
+        if found.is_none() {
+            let hint = value.cx.hint(name, known.into_iter().map(PluginName::as_str));
+            value.refuse(format_args!("no plugin named {name:?}{hint}"));
+        }
+        found.cloned()
     });
     let settings = table.get("settings").map_or(Some(json!({})), |value| settings(&value));
     table.finish();
     Some(PolicyConfig { plugin: plugin?, settings: settings? })
-}
-
-fn plugin_name<'a>(name: &str, known: impl Iterator<Item = &'a PluginName>) -> Result<PluginName, String> {
-    let known: Vec<&PluginName> = known.collect();
-    match known.iter().find(|known| known.as_str() == name) {
-        Some(plugin) => Ok((*plugin).clone()),
-        None => Err(format!("no plugin named {name:?}{}", suggest::hint(name, known.iter().map(|name| name.as_str())))),
-    }
 }
 
 fn settings(value: &Value<'_>) -> Option<Json> {

@@ -3,7 +3,13 @@
 //! A getter that answers `None` for a value that is there has noted why. So a section reads all its keys, puts
 //! defaults where nothing usable stands, and leaves it to [`Context::finish`] whether the result counts.
 
-use std::{cell::RefCell, fmt::Display, ops::Range, path::Path};
+use std::{
+    borrow::Borrow,
+    cell::{Cell, RefCell},
+    fmt::Display,
+    ops::Range,
+    path::Path,
+};
 
 use toml::{
     Spanned,
@@ -31,12 +37,14 @@ pub(super) struct Context<'a> {
     file_name: &'a str,
     lines: LineIndex<'a>,
     problems: RefCell<Vec<Problem>>,
+    /// With names that were meant, perhaps.
+    comparisons: Cell<usize>,
 }
 
 impl<'a> Context<'a> {
     pub fn new(text: &'a str, file_name: &'a str, base_dir: &'a Path, known: &'a Known, file_check: FileCheck) -> Self {
         let lines = LineIndex::of(text);
-        Self { base_dir, known, file_check, file_name, lines, problems: RefCell::default() }
+        Self { base_dir, known, file_check, file_name, lines, problems: RefCell::default(), comparisons: Cell::new(0) }
     }
 
     pub fn refuse(&self, offset: usize, key: &str, message: impl Display) {
@@ -46,6 +54,16 @@ impl<'a> Context<'a> {
             key: key.to_owned(),
             message: message.to_string(),
         });
+    }
+
+    /// What was meant by a name that is wrong; nothing once there have been very many.
+    pub fn hint<S: Borrow<str>>(&self, given: &str, candidates: impl IntoIterator<Item = S>) -> String {
+        if self.comparisons.get() >= suggest::COMPARISONS_MAX {
+            return String::new();
+        }
+        let candidates: Vec<S> = candidates.into_iter().collect();
+        self.comparisons.set(self.comparisons.get() + candidates.len());
+        suggest::hint(given, candidates)
     }
 
     /// The value made of the whole file, unless anything was refused.
@@ -217,7 +235,7 @@ impl<'a> Table<'a> {
         for (key, value) in self.entries {
             let name: &str = key.get_ref();
             if !self.asked.contains(&name) && !self.refused.contains(&name) {
-                let hint = suggest::hint(name, self.asked.iter().copied());
+                let hint = self.cx.hint(name, self.asked.iter().copied());
                 entry(self.cx, &self.key, key, value).0.refuse(format_args!("is no known key{hint}"));
             }
         }

@@ -9,7 +9,6 @@ use super::{
     headers, path,
     reader::{Table, Value},
     service::Services,
-    suggest,
 };
 use crate::model::{HashOn, HostPort, RouteConfig, RouteTarget, ServiceName, Weight};
 
@@ -179,7 +178,7 @@ fn service_name(value: &Value<'_>, services: &Services) -> Option<ServiceName> {
     let name = value.text("a service's name")?;
     let found = name.parse().ok().filter(|name| services.names.contains(name));
     if found.is_none() {
-        let hint = suggest::hint(name, services.names.iter().map(ServiceName::as_str));
+        let hint = value.cx.hint(name, services.names.iter().map(ServiceName::as_str));
         value.refuse(format_args!("no service named {name:?}{hint}"));
     }
     found

@@ -8,6 +8,10 @@ const COMPARED_LEN_MAX: usize = 64;
 /// Names listed where none is near enough.
 const LISTED_MAX: usize = 12;
 
+/// Comparisons in one reading of a file, about a tenth of a second: thousands of wrong references to one of thousands
+/// of names would take minutes otherwise.
+pub(super) const COMPARISONS_MAX: usize = 200_000;
+
 /// `; did you mean "…"?`, or `; known here: …`, or nothing where there is nothing to offer.
 pub(super) fn hint<S: Borrow<str>>(given: &str, candidates: impl IntoIterator<Item = S>) -> String {
     let candidates: Vec<S> = candidates.into_iter().collect();

@@ -229,6 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn a_look_into_a_data_dir_that_another_gateway_may_be_using_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(ComponentStore::kept_in(&dir.path().join("absent")).is_empty());
+        assert!(!dir.path().join("absent").exists());
+        open(&dir).put(&name("mine"), b"one").unwrap();
+        fs::create_dir(dir.path().join("plugins/empty")).unwrap();
+        let unfinished = dir.path().join("plugins/mine").join(format!("{UNFINISHED}x"));
+        fs::write(&unfinished, "half").unwrap();
+        assert_eq!(ComponentStore::kept_in(dir.path()), [name("mine")]);
+        assert!(unfinished.exists(), "an upload under way goes on");
+    }
+
+    #[test]
     fn what_was_uploaded_is_there_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let kept = open(&dir).put(&name("mine"), b"one").unwrap();

@@ -88,6 +88,20 @@ fn deep_nesting_is_refused_and_not_followed() {
 }
 
 #[test]
+fn very_many_wrong_references_cost_a_bounded_number_of_comparisons() {
+    let mut text = "[[listener]]\naddress = \"127.0.0.1:0\"\n".to_owned();
+    for n in 0..1_000 {
+        text += &format!("[services.s-{n}]\nendpoints = [\"127.0.0.1:1\"]\n");
+    }
+    for n in 0..300 {
+        text += &format!("[[route]]\npath = \"/{n}\"\nservice = \"z-{n}\"\n");
+    }
+    let errors = read(&text).unwrap_err();
+    let helped = errors.problems().iter().filter(|problem| problem.message.contains("did you mean")).count();
+    assert_eq!((errors.problems().len(), helped), (300, 200), "200 times 1,000 comparisons");
+}
+
+#[test]
 fn a_file_of_garbage_gives_a_bounded_report() {
     let many: String = (0..5_000).map(|n| format!("key{n} = 1\n")).collect();
     let errors = read(&many).unwrap_err();
