@@ -80,7 +80,7 @@ fn well_formed() -> Vec<Case> {
         ),
         case("a method of one's own", "PURGE / HTTP/1.1\r\nHost: gateway.test\r\n\r\n", &[200]),
         case("a method in small letters", "get / HTTP/1.1\r\nHost: gateway.test\r\n\r\n", &[200]),
-        case("HTTP/1.0 without Host", "GET / HTTP/1.0\r\n\r\n", &[200]),
+        case("HTTP/1.0", "GET / HTTP/1.0\r\nHost: gateway.test\r\n\r\n", &[200]),
         case("an absolute target", "GET http://gateway.test/a?b HTTP/1.1\r\nHost: GATEWAY.test\r\n\r\n", &[200]),
         case(
             "an absolute target without a path",

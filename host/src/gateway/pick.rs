@@ -18,9 +18,6 @@ use crate::{
 /// One in so many picks is timed: two clock readings cost a third of a pick.
 const TIMED_PICKS: u32 = 64;
 
-/// Below this share of available endpoints all are used (Envoy's `healthy_panic_threshold`).
-const PANIC_PERCENT: usize = 50;
-
 /// What was chosen, and by whom.
 pub struct Picked {
     pub lane: Rc<EndpointLane>,
@@ -105,7 +102,7 @@ fn ask(
     }
     arm.cells.picks.add(1);
     match answer {
-        Ok(slot) if is_valid(service, slot, &incoming.tried) => Some(slot),
+        Ok(slot) if service.snapshot.accepts(slot, &incoming.tried) => Some(slot),
         Ok(_) => {
             arm.cells.invalid_answers.add(1);
             None
@@ -121,36 +118,11 @@ fn ask(
     }
 }
 
-/// The rules of WIT `balancer.pick`: an endpoint that exists, is available (unless the service is in panic),
-/// and was not tried (unless all were); none only where there is nothing to choose.
-fn is_valid(service: &ServiceState, answer: Option<Slot>, tried: &[Slot]) -> bool {
-    match answer {
-        Some(slot) => {
-            service.snapshot.endpoint(slot).is_some_and(|chosen| chosen.available || in_panic(service))
-                && (!tried.contains(&slot) || eligible(service, tried).next().is_none())
-        }
-        // A policy may refuse to panic, so none is right wherever panic would be.
-        None => in_panic(service),
-    }
-}
-
-fn in_panic(service: &ServiceState) -> bool {
-    let (members, available) = service
-        .snapshot
-        .members()
-        .fold((0_usize, 0_usize), |(all, up), member| (all + 1, up + usize::from(member.available)));
-    available * 100 < members * PANIC_PERCENT || available == 0
-}
-
-fn eligible<'s>(service: &'s ServiceState, tried: &'s [Slot]) -> impl Iterator<Item = &'s EndpointState> {
-    service.snapshot.members().filter(|member| member.available && !tried.contains(&member.endpoint.slot))
-}
-
 /// The native fallback: of two endpoints drawn at random, the one with fewer requests in flight for its weight
 /// (Mitzenmacher 2001). Prefers endpoints that are available and untried, then available, then any.
 fn power_of_two_choices(service: &ServiceState, random: u64, tried: &[Slot]) -> Option<Slot> {
-    let untried: Vec<_> = eligible(service, tried).collect();
-    let pool = if untried.is_empty() { eligible(service, &[]).collect() } else { untried };
+    let untried: Vec<_> = service.snapshot.eligible(tried).collect();
+    let pool = if untried.is_empty() { service.snapshot.eligible(&[]).collect() } else { untried };
     let pool: Vec<_> = if pool.is_empty() { service.snapshot.members().collect() } else { pool };
     let count = u64::try_from(pool.len()).ok().filter(|&count| count > 0)?;
     let draw = |bits: u64| pool[usize::try_from(bits % count).expect("less than a length")];

@@ -11,7 +11,7 @@ use super::{
     attempt::{self, Attempt, Failed},
     body::{BodyError, BodyLimits, EndpointBody, RequestBody, RequestBodyLimits, RequestBodyState, ResponseBody, Tail},
     client::{Client, Occupancy},
-    guard::Refusal,
+    guard::{Refusal, check_http2},
     headers, path,
     pick::{self, Picked},
     respond::{self, Failure},
@@ -42,9 +42,9 @@ pub async fn serve_request(client: Rc<Client>, request: Request<Incoming>) -> Re
 }
 
 async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Response<ResponseBody>, Failure> {
-    exchange.check_refused()?;
     let (mut head, incoming) = request.into_parts();
     let state = exchange.worker().state();
+    exchange.check_refused(&state, &head)?;
     let (route, service) = exchange.find_route(&state, &mut head)?;
     let (route, service) = (state.snapshot.router.route(route), &state.services[service]);
 
@@ -100,12 +100,15 @@ impl Exchange {
         &self.client.worker
     }
 
-    /// Whether what hyper shows stands for a head that the guard has refused.
-    fn check_refused(&self) -> Result<(), Failure> {
-        match &self.tail.occupancy {
-            Occupancy::Http1(turn) => turn.refusal().map_or(Ok(()), |refusal| Err(self.refused(refusal))),
-            Occupancy::Http2(..) => Ok(()),
-        }
+    /// Whether the guard has refused the head (in HTTP/1, what hyper shows only stands for it).
+    fn check_refused(&self, state: &WorkerState, head: &request::Parts) -> Result<(), Failure> {
+        let checked = match &self.tail.occupancy {
+            Occupancy::Http1(turn) => turn.refusal().map_or(Ok(()), Err),
+            Occupancy::Http2(..) => {
+                check_http2(&head.method, &head.uri, &head.headers, state.snapshot.limits.header_count_max)
+            }
+        };
+        checked.map_err(|refusal| self.refused(refusal))
     }
 
     fn refused(&self, refusal: Refusal) -> Failure {

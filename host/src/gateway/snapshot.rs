@@ -10,6 +10,9 @@ use crate::{
     telemetry::{EndpointCells, PluginCells, RouteCells},
 };
 
+/// Below this share of available endpoints all are used (Envoy's `healthy_panic_threshold`).
+const PANIC_PERCENT: usize = 50;
+
 /// Index into [`Snapshot::services`].
 pub type ServiceIndex = usize;
 
@@ -43,6 +46,30 @@ impl ServiceSnapshot {
 
     pub fn members(&self) -> impl Iterator<Item = &EndpointState> {
         self.endpoints.iter().flatten()
+    }
+
+    /// The rules of WIT `balancer.pick`: an endpoint that exists, is available (unless the service is in panic),
+    /// and was not tried (unless all were); none only where there is nothing to choose.
+    pub fn accepts(&self, answer: Option<Slot>, tried: &[Slot]) -> bool {
+        match answer {
+            Some(slot) => {
+                self.endpoint(slot).is_some_and(|chosen| chosen.available || self.is_in_panic())
+                    && (!tried.contains(&slot) || self.eligible(tried).next().is_none())
+            }
+            // A policy may refuse to panic, so none is right wherever panic would be.
+            None => self.is_in_panic(),
+        }
+    }
+
+    /// Those that are available and were not tried.
+    pub fn eligible<'s>(&'s self, tried: &'s [Slot]) -> impl Iterator<Item = &'s EndpointState> {
+        self.members().filter(|member| member.available && !tried.contains(&member.endpoint.slot))
+    }
+
+    fn is_in_panic(&self) -> bool {
+        let (members, available) =
+            self.members().fold((0_usize, 0_usize), |(all, up), member| (all + 1, up + usize::from(member.available)));
+        available * 100 < members * PANIC_PERCENT || available == 0
     }
 }
 

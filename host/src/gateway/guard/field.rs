@@ -54,9 +54,13 @@ fn field(name: &[u8]) -> Result<Field, Refusal> {
         6 if is(b"expect") => Field::Expect,
         7 if is(b"upgrade") => Field::Upgrade,
         14 if is(b"content-length") => Field::ContentLength,
-        14 if is(b"content_length") => return Err(Refusal::FramingLookalike),
         17 if is(b"transfer-encoding") => Field::TransferEncoding,
-        17 if is(b"transfer_encoding") => return Err(Refusal::FramingLookalike),
+        14 | 17 if is_lookalike(name) => return Err(Refusal::FramingLookalike),
         _ => Field::Other,
     })
+}
+
+/// Whether some servers would take this field for one that frames the message.
+pub fn is_lookalike(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"content_length") || name.eq_ignore_ascii_case(b"transfer_encoding")
 }

@@ -11,8 +11,10 @@
 //!              └──── ConnState ───┘        └─→ overdue(…) for the worker's reaper
 //! ```
 //!
-//! Deliberately not here: HTTP/2 (its frames have one reading), responses of endpoints (hyper's client reads
-//! them), and normalising of paths (the router does it, for both protocols).
+//! HTTP/2's frames have one reading; what a request of it could become as HTTP/1 is checked by [`check_http2`].
+//!
+//! Deliberately not here: responses of endpoints (hyper's client reads them), and normalising of paths (the
+//! router does it, for both protocols).
 
 mod bytes;
 mod chunk;
@@ -21,6 +23,7 @@ mod field;
 mod framing;
 mod head;
 mod host;
+mod http2;
 mod hyper_limits;
 mod io;
 mod line;
@@ -30,6 +33,7 @@ mod request_line;
 mod tests;
 
 pub use conn::{CoarseClock, ConnState, Overdue, Phase, Turn, overdue};
+pub use http2::check_http2;
 pub use hyper_limits::raise_hyper_limits;
 pub use io::GuardedIo;
 pub use refusal::Refusal;

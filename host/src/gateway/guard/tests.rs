@@ -4,24 +4,15 @@
 mod http1;
 mod io;
 
-use std::time::Duration;
-
-use super::{Guard, Place, Verdict};
+use super::{Guard, Place, Refusal, Verdict};
 use crate::model::Limits;
 
-/// The defaults.
 pub(super) fn limits() -> Limits {
-    Limits {
-        header_bytes_max: http1::HEADER_BYTES_MAX,
-        header_count_max: http1::HEADER_COUNT_MAX,
-        header_read_timeout: Duration::from_secs(10),
-        keep_alive_timeout: Duration::from_secs(75),
-        body_read_timeout: Duration::from_secs(30),
-        body_bytes_max: 1 << 32,
-        write_timeout: Duration::from_secs(60),
-        connections_max: 10_000,
-        h2_streams_max: 128,
-    }
+    let limits = Limits::default();
+    // What the table is written for.
+    assert_eq!(limits.header_bytes_max, http1::HEADER_BYTES_MAX);
+    assert_eq!(limits.header_count_max, http1::HEADER_COUNT_MAX);
+    limits
 }
 
 /// What the guard made of a stream that came in these pieces.
@@ -138,6 +129,12 @@ fn what_follows_an_upgrade_waits_for_its_answer() {
     let mut guard = asked(next);
     guard.resume();
     assert_eq!(guard.inspect(next).pass, next.len());
+}
+
+#[test]
+fn only_http_1_1_needs_a_host() {
+    assert_eq!(read([b"GET / HTTP/1.0\r\n\r\n".as_slice()]).heads, 1);
+    assert_eq!(read([b"GET / HTTP/1.1\r\n\r\n".as_slice()]).verdict, Verdict::RefuseHead(Refusal::HostMissing));
 }
 
 #[test]

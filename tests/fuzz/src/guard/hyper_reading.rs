@@ -57,8 +57,7 @@ pub fn read(bytes: &[u8]) -> Vec<Message> {
         }
         still = if progress() == before { still + 1 } else { 0 };
     }
-    let read = messages.borrow().clone();
-    read
+    messages.borrow().clone()
 }
 
 async fn take(
