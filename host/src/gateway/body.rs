@@ -186,6 +186,8 @@ pub struct EndpointBody {
     timer: Option<Pin<Box<Sleep>>>,
     last_progress: Instant,
     head_at: Instant,
+    /// Why it ends early, from when that is known to when hyper is told.
+    failed: Option<BodyError>,
 }
 
 /// From the service's configuration.
@@ -211,6 +213,7 @@ impl EndpointBody {
             timer: None,
             last_progress: now,
             head_at: now,
+            failed: None,
         };
         if body.incoming.is_end_stream() {
             body.finish();
@@ -227,7 +230,9 @@ impl EndpointBody {
         attempt.end(None);
     }
 
-    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// hyper closes an HTTP/1 connection on an error without writing what it holds, be it the whole head: so it
+    /// gets one turn without news to write in before it hears of the error.
+    fn fail(&mut self, error: BodyError, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         // Dropping the connection closes it: what is left of the body must not be taken for the next answer.
         self.connection = None;
         if let Some(attempt) = self.attempt.take() {
@@ -237,7 +242,9 @@ impl EndpointBody {
                 BodyError::TooLarge { .. } | BodyError::Refused(_) | BodyError::ClientBroke => Outcome::Cancelled,
             }));
         }
-        Poll::Ready(Some(Err(error)))
+        self.failed = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -254,6 +261,9 @@ impl EndpointBody {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.failed {
+            return Poll::Ready(Some(Err(error)));
+        }
         match self.poll_incoming(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 if self.timer.is_some() {
@@ -271,7 +281,7 @@ impl EndpointBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) => self.fail(BodyError::EndpointBroke),
+            Poll::Ready(Some(Err(_))) => self.fail(BodyError::EndpointBroke, cx),
             Poll::Ready(None) => {
                 self.settle(cx);
                 self.finish();
@@ -298,10 +308,10 @@ impl EndpointBody {
             let over_at = self.limits.max_duration.map(|max| self.head_at + max);
             let report_at = self.head_at + REPORT_AFTER;
             if now >= idle_at {
-                return self.fail(BodyError::Idle(self.limits.idle_timeout));
+                return self.fail(BodyError::Idle(self.limits.idle_timeout), cx);
             }
             if let Some(max) = self.limits.max_duration.filter(|&max| now >= self.head_at + max) {
-                return self.fail(BodyError::TooLong(max));
+                return self.fail(BodyError::TooLong(max), cx);
             }
             if now >= report_at
                 && let Some(attempt) = &self.attempt
@@ -336,7 +346,9 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
-            Content::Endpoint(body) => body.attempt.is_none() || body.incoming.is_end_stream(),
+            Content::Endpoint(body) => {
+                body.failed.is_none() && (body.attempt.is_none() || body.incoming.is_end_stream())
+            }
         }
     }
 

@@ -169,6 +169,12 @@ impl Sluice {
         self.control().get(&format!("/services/{name}")).expect(200).json()
     }
 
+    /// Requests to a service that have not ended, as `GET /services/{name}` counts them.
+    pub fn in_flight(&self, service: &str) -> u64 {
+        let report = self.service(service);
+        report["in_flight"].as_u64().unwrap_or_else(|| panic!("no in_flight in {report}"))
+    }
+
     /// The sum of all samples of a metric whose labels contain each of `labels` (`name="value"`).
     pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         sum_samples(&self.control().get("/metrics").expect(200).text(), name, labels)
@@ -255,12 +261,11 @@ impl Sluice {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 panic!("the gateway ended with {status} instead of starting");
             }
-            let listeners: Vec<_> = log.iter().filter_map(|line| address_after("listening address=", line)).collect();
-            let control = log.iter().find_map(|line| address_after("control listening address=", line));
-            Some((listeners, control?)).filter(|(listeners, _)| listeners.len() > listener_count)
+            let addresses = |of| log.iter().filter_map(|line| address_of(of, line)).collect::<Vec<_>>();
+            let (listeners, control) = (addresses(Bound::Traffic), addresses(Bound::Control));
+            Some((listeners, *control.first()?)).filter(|(listeners, _)| listeners.len() >= listener_count)
         });
-        self.control = found.1;
-        self.listeners = found.0.into_iter().filter(|address| *address != self.control).collect();
+        (self.listeners, self.control) = found;
         let control = self.control();
         wait_until("/readyz to answer 200", || {
             control
@@ -314,9 +319,20 @@ fn lines(log: &Log) -> Vec<String> {
     log.lock().expect("no holder panics").clone()
 }
 
-fn address_after(marker: &str, line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once(marker)?;
-    rest.split_ascii_whitespace().next()?.trim_matches('"').parse().ok()
+/// What a line of the log says was bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    /// `listening address=…`
+    Traffic,
+    /// `control API listening address=…`
+    Control,
+}
+
+fn address_of(bound: Bound, line: &str) -> Option<SocketAddr> {
+    let (before, after) = line.split_once("listening address=")?;
+    let said = if before.ends_with("control API ") { Bound::Control } else { Bound::Traffic };
+    let address = after.split_ascii_whitespace().next()?.parse().ok()?;
+    (said == bound).then_some(address)
 }
 
 fn sum_samples(exposition: &str, name: &str, labels: &[&str]) -> f64 {
@@ -339,8 +355,12 @@ mod tests {
     #[test]
     fn addresses_are_found_in_log_lines() {
         let line = "2026-01-01T00:00:00Z  INFO sluice::gateway: listening address=127.0.0.1:4711 workers=2";
-        assert_eq!(address_after("listening address=", line), Some("127.0.0.1:4711".parse().unwrap()));
-        assert_eq!(address_after("control listening address=", line), None);
+        let address = Some("127.0.0.1:4711".parse().unwrap());
+        assert_eq!(address_of(Bound::Traffic, line), address);
+        assert_eq!(address_of(Bound::Control, line), None);
+        let line = "2026-01-01T00:00:00Z  INFO sluice::control::run: control API listening address=127.0.0.1:4711";
+        assert_eq!(address_of(Bound::Traffic, line), None);
+        assert_eq!(address_of(Bound::Control, line), address);
     }
 
     #[test]

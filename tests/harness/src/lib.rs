@@ -11,8 +11,10 @@ pub mod gateway;
 pub mod load;
 pub mod origin;
 pub mod process;
+pub mod python;
 pub mod raw;
 pub mod raw_origin;
+pub mod transfer;
 pub mod wait;
 
 pub use client::{Answer, Client};
@@ -20,8 +22,10 @@ pub use config::{any_route, endpoints, service};
 pub use gateway::{Sluice, SluiceBuilder};
 pub use load::{Failure, Load, Report, RunningLoad, capacity_rps};
 pub use origin::{Origin, Seen};
+pub use python::PythonPeer;
 pub use raw::{RawAnswer, RawConnection};
 pub use raw_origin::{RawExchange, RawOrigin};
+pub use transfer::{Exchange, Version};
 pub use wait::{DEADLINE, wait_for, wait_until};
 
 /// The builder of a gateway process: `sluice!().config("…").start()`. A macro, because only the test's own
