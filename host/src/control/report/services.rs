@@ -7,7 +7,6 @@ use utoipa::ToSchema;
 
 use super::plugins::{ArmReport, CanaryReport, LatencyReport, arm, canary};
 use crate::{
-    config::defaults,
     control::{
         change::Refusal,
         handle::Control,
@@ -175,12 +174,7 @@ fn policy(
     let text = |policy: &PolicyConfig| PolicyText { plugin: policy.plugin.clone(), settings: policy.settings.clone() };
     let overlaid = current.desired.overlay_policy(&config.name).and(file);
     let PolicyText { plugin, settings } = text(&config.balancer);
-    let is_default = plugin.as_str() == defaults::BALANCER && settings == serde_json::json!({});
-    let source = match overlaid {
-        Some(_) => Source::Overlay,
-        None if is_default => Source::Default,
-        None => Source::File,
-    };
+    let source = if overlaid.is_some() { Source::Overlay } else { source(config, "balancer") };
     PolicyReport { plugin, version, settings, source, overlaid: overlaid.map(|file| text(&file.balancer)) }
 }
 
@@ -213,23 +207,24 @@ fn unresolved(control: &Control, config: &ServiceConfig) -> Vec<String> {
 }
 
 fn limits(config: &ServiceConfig) -> LimitsReport {
-    let sourced = |value: String, is_default: bool| Sourced {
-        value,
-        source: if is_default { Source::Default } else { Source::File },
-    };
-    let duration = |value: Duration, default| sourced(humantime::format_duration(value).to_string(), value == default);
+    let sourced = |key: &str, value: String| Sourced { value, source: source(config, key) };
+    let duration = |key, value: Duration| sourced(key, humantime::format_duration(value).to_string());
     let protocol = match config.protocol {
         Protocol::Http1 => "http/1.1",
         Protocol::H2 => "h2",
     };
     let max_duration = config.max_duration.map(|max| humantime::format_duration(max).to_string());
     LimitsReport {
-        timeout: duration(config.timeout, defaults::TIMEOUT),
-        idle_timeout: duration(config.idle_timeout, defaults::IDLE_TIMEOUT),
-        max_duration: sourced(max_duration.unwrap_or_else(|| "off".to_owned()), config.max_duration.is_none()),
-        connect_timeout: duration(config.connect_timeout, defaults::CONNECT_TIMEOUT),
-        protocol: sourced(protocol.to_owned(), config.protocol == Protocol::Http1),
+        timeout: duration("timeout", config.timeout),
+        idle_timeout: duration("idle_timeout", config.idle_timeout),
+        max_duration: sourced("max_duration", max_duration.unwrap_or_else(|| "off".to_owned())),
+        connect_timeout: duration("connect_timeout", config.connect_timeout),
+        protocol: sourced("protocol", protocol.to_owned()),
     }
+}
+
+fn source(config: &ServiceConfig, key: &str) -> Source {
+    if config.stated.contains(&key) { Source::File } else { Source::Default }
 }
 
 fn instances(control: &Control, service: ServiceInForce<'_>) -> Vec<InstanceReport> {
