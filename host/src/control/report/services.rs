@@ -13,6 +13,7 @@ use crate::{
         publisher::{Published, ServiceInForce, desired::Source},
     },
     model::{EndpointState, Outcome, PluginName, PolicyConfig, Protocol, ServiceConfig, ServiceName, VersionId},
+    telemetry::EndpointTotals,
 };
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -128,22 +129,31 @@ pub enum InstanceState {
 /// All services, by name.
 pub fn services(control: &Control) -> Result<Vec<ServiceReport>, Refusal> {
     let current = control.current()?;
+    let mut totals = control.metrics.all_service_totals();
     let names = current.snapshot.services.iter().map(|service| &service.config.name);
-    Ok(names.filter_map(|name| Some(report(control, &current, current.service(name)?))).collect())
+    let services = names.filter_map(|name| {
+        let totals = totals.remove(name).unwrap_or_default();
+        Some(report(control, &current, current.service(name)?, &totals))
+    });
+    Ok(services.collect())
 }
 
 pub fn service(control: &Control, name: &ServiceName) -> Result<ServiceReport, Refusal> {
     let current = control.current()?;
     let service = current.service(name);
     let service = service.ok_or_else(|| Refusal::NotFound(format!("there is no service named {name}")))?;
-    Ok(report(control, &current, service))
+    Ok(report(control, &current, service, &control.metrics.service_totals(name)))
 }
 
-fn report(control: &Control, current: &Published, service: ServiceInForce<'_>) -> ServiceReport {
+fn report(
+    control: &Control,
+    current: &Published,
+    service: ServiceInForce<'_>,
+    totals: &EndpointTotals,
+) -> ServiceReport {
     let config = &service.snapshot.config;
     let binding = service.binding;
     let plugin = &binding.policy.plugin;
-    let totals = control.metrics.service_totals(&config.name);
     let endpoints: Vec<_> = service.snapshot.members().map(|member| endpoint(control, member)).collect();
     let file = current.desired.file.services.get(&config.name);
     let running = file.and_then(|file| current.desired.canary(file));
