@@ -176,6 +176,11 @@ impl<'a> Table<'a> {
         Some(entry(self.cx, &self.key, key, value).1)
     }
 
+    /// The keys asked for so far that the file has.
+    pub fn stated(&self) -> Vec<&'static str> {
+        self.asked.iter().copied().filter(|&name| self.entries.contains_key(name)).collect()
+    }
+
     /// What `read` makes of a key's value; none where it is absent or `read` refused it.
     pub fn read<T>(&mut self, name: &'static str, read: impl FnOnce(&Value<'a>) -> Option<T>) -> Option<T> {
         self.get(name).and_then(|value| read(&value))

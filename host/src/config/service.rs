@@ -72,6 +72,7 @@ fn service(
     let connect_timeout = table.read("connect_timeout", |value| value.duration(CONNECT_TIMEOUT));
     let protocol = table.read("protocol", protocol);
     table.not_yet(&["discovery", "failover", "health_check", "tls"]);
+    let stated = table.stated();
     table.finish();
     Some(ServiceConfig {
         name: name?,
@@ -82,6 +83,7 @@ fn service(
         max_duration,
         connect_timeout: connect_timeout.unwrap_or(defaults::CONNECT_TIMEOUT),
         protocol: protocol.unwrap_or(Protocol::Http1),
+        stated,
     })
 }
 

@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
     canary::CanaryBook,
     change::{Applied, Change, Refusal},
@@ -24,6 +26,8 @@ use crate::{
 
 /// The running gateway, as its API sees it.
 pub struct Control {
+    /// Of the control listener, as bound.
+    pub address: SocketAddr,
     pub gateway: Arc<Gateway>,
     pub publisher: Handle,
     pub metrics: Arc<Metrics>,
@@ -32,6 +36,8 @@ pub struct Control {
     pub canaries: CanaryBook,
     pub history: History,
     pub gone: GoneInstances,
+    /// Bounds the memory that uploads take.
+    pub uploads: Semaphore,
     pub shutting_down: AtomicBool,
 }
 

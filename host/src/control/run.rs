@@ -11,8 +11,8 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
-    task::JoinHandle,
+    sync::{Semaphore, mpsc, watch},
+    task::{JoinHandle, JoinSet},
 };
 
 use super::{
@@ -113,8 +113,6 @@ impl DataDir {
 /// A gateway that serves.
 pub(super) struct Running {
     pub control: Arc<Control>,
-    /// Of the control listener, as bound.
-    pub control_address: SocketAddr,
     /// Ends the API.
     shutdown: watch::Sender<bool>,
     api: JoinHandle<()>,
@@ -180,6 +178,7 @@ pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunErr
     };
     let (publisher, publishing) = publisher.spawn();
     let control = Arc::new(Control {
+        address: bound,
         gateway,
         publisher: publisher.clone(),
         metrics: Arc::clone(&metrics),
@@ -188,6 +187,7 @@ pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunErr
         canaries: canaries.clone(),
         history: history.clone(),
         gone: gone.clone(),
+        uploads: Semaphore::new(api::UPLOADS_MAX),
         shutting_down: AtomicBool::new(false),
     });
     let gauges = Arc::downgrade(&control);
@@ -207,27 +207,19 @@ pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunErr
     tracing::info!(address = %bound, "control listening");
     history.note(HistoryKind::Started, About::default(), format!("the gateway serves, process {}", std::process::id()));
     let access_log = Some(access_log_writer);
-    Ok(Running {
-        control,
-        control_address: bound,
-        shutdown,
-        api,
-        publisher: publishing,
-        others,
-        access_log,
-        _data_dir: data_dir,
-    })
+    Ok(Running { control, shutdown, api, publisher: publishing, others, access_log, _data_dir: data_dir })
 }
 
 impl Running {
     async fn serve(mut self, mut triggers: mpsc::Receiver<Trigger>) {
-        loop {
-            match triggers.recv().await {
-                Some(Trigger::ReloadAsked | Trigger::FileChanged) => {
-                    // What comes of it is in the history and in the log.
-                    drop(self.control.apply(Change::Reload).await);
-                }
-                Some(Trigger::Shutdown) | None => break,
+        let mut reloads = JoinSet::new();
+        while let Some(Trigger::ReloadAsked | Trigger::FileChanged) = triggers.recv().await {
+            // One that waits for its turn reads the file when its turn has come.
+            while reloads.try_join_next().is_some() {}
+            if reloads.len() < RELOADS_MAX {
+                let control = Arc::clone(&self.control);
+                // What comes of it is in the history and in the log.
+                reloads.spawn(async move { drop(control.apply(Change::Reload).await) });
             }
         }
         self.end().await;
@@ -264,6 +256,8 @@ fn read_config(path: &Path, data_dir: &Path) -> super::publisher::ReadConfig {
     Arc::new(move || config::load(&path, &known_plugins(&data_dir)))
 }
 
+/// Reloads at once: one under way and one that waits, which will see the file's latest content.
+const RELOADS_MAX: usize = 2;
 /// Longest token file.
 const TOKEN_BYTES_MAX: u64 = 4096;
 

@@ -34,4 +34,6 @@ pub struct ServiceConfig {
     /// To an established connection. Default 2 s.
     pub connect_timeout: Duration,
     pub protocol: Protocol,
+    /// The keys that the file itself has; the values of all others are defaults.
+    pub stated: Vec<&'static str>,
 }

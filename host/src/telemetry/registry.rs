@@ -181,6 +181,18 @@ impl Metrics {
         self.tables().service_totals(service)
     }
 
+    /// The same for every service at once, in one pass over all endpoints.
+    pub fn all_service_totals(&self) -> HashMap<ServiceName, EndpointTotals> {
+        let tables = self.tables();
+        let mut totals = tables.departed.clone();
+        for key in tables.endpoints.keys() {
+            if let Some(endpoint) = tables.endpoints.total(key) {
+                totals.entry(key.service.clone()).or_default().merge(&endpoint);
+            }
+        }
+        totals
+    }
+
     /// All workers added up; zeros for one that was never counted.
     pub fn endpoint_totals(&self, service: &ServiceName, endpoint: &str) -> EndpointTotals {
         let key = EndpointKey { service: service.clone(), endpoint: endpoint.into() };
@@ -330,6 +342,9 @@ mod tests {
         assert_eq!(tables.endpoints.keys().count(), 1);
         let totals = tables.service_totals(&orders);
         assert_eq!((totals.connects, totals.attempts(), totals.failures()), (1, 5, 5));
+        drop(tables);
+        assert_eq!(metrics.all_service_totals().remove(&orders), Some(totals));
+        let tables = metrics.tables();
         assert_eq!(tables.service_totals(&payments), EndpointTotals::default(), "no endpoint left");
     }
 

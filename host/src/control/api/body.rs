@@ -10,6 +10,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
 use super::problem::Problem;
 use crate::control::{change::ChangeProblem, stock::COMPONENT_BYTES_MAX};
@@ -39,15 +40,21 @@ pub async fn json_object(request: Request) -> Result<Map<String, Value>, Problem
     }
 }
 
+/// Components that are being read at once: each may take [`COMPONENT_BYTES_MAX`].
+pub const UPLOADS_MAX: usize = 2;
+
 /// A component. Noise is refused at its first bytes, and what is too large by its announced length.
-pub async fn component(request: Request) -> Result<Bytes, Problem> {
+pub async fn component(request: Request, uploads: &Semaphore) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let waits = request.headers().contains_key(header::EXPECT);
     let mut body = request.into_body();
     let refused = if length.is_some_and(|length: u64| length > COMPONENT_BYTES_MAX as u64) {
         too_large(COMPONENT_BYTES_MAX)
     } else {
-        let read = collect_from(&mut body, COMPONENT_BYTES_MAX, begins_like_wasm);
+        let read = async {
+            let _turn = uploads.acquire().await.expect("the semaphore is never closed");
+            collect_from(&mut body, COMPONENT_BYTES_MAX, begins_like_wasm).await
+        };
         match within(COMPONENT_TIMEOUT, read).await {
             Ok(bytes) => return Ok(bytes),
             Err(problem) => problem,

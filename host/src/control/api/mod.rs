@@ -9,6 +9,7 @@ mod server;
 mod services;
 
 pub use access::Access;
+pub use body::UPLOADS_MAX;
 pub use server::{CONNECTIONS_MAX, serve};
 
 use std::sync::Arc;

@@ -35,6 +35,8 @@ pub async fn reload(State(control): State<Arc<Control>>, request: Request) -> Re
 #[derive(Serialize, ToSchema)]
 pub struct Listeners {
     listeners: Vec<Listener>,
+    /// Where this API listens.
+    control: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -54,7 +56,7 @@ pub async fn listeners(State(control): State<Arc<Control>>) -> Result<Json<Liste
         .iter()
         .zip(configured)
         .map(|(bound, configured)| Listener { address: bound.to_string(), configured: configured.address.to_string() });
-    Ok(Json(Listeners { listeners: listeners.collect() }))
+    Ok(Json(Listeners { listeners: listeners.collect(), control: control.address.to_string() }))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -55,7 +55,7 @@ pub async fn push(
     request: Request,
 ) -> Result<Json<Applied>, Problem> {
     let plugin = path_name(&name)?;
-    let component = component(request).await?;
+    let component = component(request, &control.uploads).await?;
     Ok(Json(control.apply(Change::Push { plugin, component }).await?))
 }
 

@@ -34,7 +34,7 @@ pub struct Thresholds {
 }
 
 /// In tests of this module a candidate with 3 % errors beside none, at a tenth of the traffic, is withdrawn within
-/// 1,500 of its requests, one of doubled latency within 1,000.
+/// 2,000 of its requests, one of doubled latency within 1,000.
 pub const THRESHOLDS: Thresholds = Thresholds {
     // A wrong withdrawal costs one more attempt, so one in ten thousand canaries may be; the evidence that is needed
     // grows with its logarithm.

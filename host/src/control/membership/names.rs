@@ -250,4 +250,4 @@ fn has_route(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

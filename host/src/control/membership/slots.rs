@@ -79,7 +79,7 @@ impl SlotTable {
         Some(endpoint)
     }
 
-    /// WIT `types.slot`: dense.
+    /// WIT `types.slot`.
     fn slots_max(&self) -> usize {
         (2 * self.members_max).max(SLOTS_MIN)
     }

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::{
     Published,
+    blocking::Blocking,
     desired::Binding,
     instances::{Arms, ArmsByService, Recipe, Recipes},
     plan::Plan,
@@ -50,7 +51,7 @@ pub async fn inherit(
             Ok::<_, Refusal>(saved)
         });
     }
-    let mut restoring = JoinSet::new();
+    let mut restoring = Blocking::new();
     while let Some(saved) = saving.join_next().await {
         for (index, worker, arms, states) in saved.map_err(|error| Refusal::Failed(error.to_string()))?? {
             let binding = &plan.services[index].binding;
@@ -59,11 +60,11 @@ pub async fn inherit(
             let (incumbent_state, candidate_state) = share_out(states, old, binding);
             let heir = Heir { index, worker, arms, incumbent_state, candidate_state };
             let (recipes, seeds) = (recipes[index].clone(), (seed(), seed()));
-            restoring.spawn_blocking(move || restore(heir, &recipes, seeds));
+            restoring.spawn(move || restore(heir, &recipes, seeds)).await;
         }
     }
     let mut restores = Vec::new();
-    while let Some(restored) = restoring.join_next().await {
+    while let Some(restored) = restoring.next().await {
         let (index, worker, arms, reports) = restored.map_err(|error| Refusal::Failed(error.to_string()))?;
         done[index][worker] = Some(arms);
         restores.extend(reports);

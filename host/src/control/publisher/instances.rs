@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
-
 use super::{
+    blocking::Blocking,
     desired::Binding,
     plan::{Instances, Plan},
 };
@@ -79,7 +78,7 @@ pub async fn make_all(
     workers: usize,
     mut seed: impl FnMut() -> u64,
 ) -> Result<(ArmsByService, Vec<FaultInMaking>), Vec<ChangeProblem>> {
-    let mut making = JoinSet::new();
+    let mut making = Blocking::new();
     for (index, (service, recipes)) in plan.services.iter().zip(recipes).enumerate() {
         if service.instances == Instances::Keep {
             continue;
@@ -89,11 +88,11 @@ pub async fn make_all(
             .map(|worker| (worker, seed(), seed()))
             .collect();
         let recipes = recipes.clone();
-        making.spawn_blocking(move || (index, make_for_service(&recipes, workers, &on)));
+        making.spawn(move || (index, make_for_service(&recipes, workers, &on))).await;
     }
     let mut arms: ArmsByService = plan.services.iter().map(|_| (0..workers).map(|_| None).collect()).collect();
     let (mut faults, mut problems) = (Vec::new(), Vec::new());
-    while let Some(made) = making.join_next().await {
+    while let Some(made) = making.next().await {
         match made {
             Ok((index, Ok((made, faulted)))) => {
                 arms[index] = made;

@@ -1,18 +1,24 @@
 //! The one task that owns how things should be, and makes each change one transaction.
 //!
-//! Changes come one after another. Each is planned ([`plan`]), made away from the data path ([`instances`]),
-//! given what its predecessors learned ([`inherit`]), adopted by every worker and kept on disk
-//! ([`transaction`]). What is in force is [`Published`]: anybody may look at it, nobody but this task changes it.
+//! Changes come one after another ([`apply`]). Each is understood ([`intent`]: what should hold then), planned
+//! ([`plan`]: what has to be made for it), and carried out as one [`transaction`]: made away from the data path
+//! ([`instances`]), given what its predecessors learned ([`inherit`]), adopted by every worker and kept on disk
+//! ([`durable`]). What is in force is [`Published`]: anybody may look at it, nobody but this task changes it.
 
+mod apply;
+mod blocking;
 pub mod desired;
-mod draft;
+mod durable;
 mod inherit;
 mod instances;
+mod intent;
 mod plan;
+mod reload;
 mod transaction;
+mod versions;
 
-pub use draft::bases;
 pub use plan::route_label;
+pub use reload::bases;
 
 use std::{
     sync::{Arc, Weak},

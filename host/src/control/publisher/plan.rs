@@ -130,7 +130,7 @@ fn plan_service(
     let same_members = before.is_some_and(|before| same_members(&before.snapshot.endpoints, &members.endpoints));
     let snapshot = match before {
         // The same `Arc`, so that nobody takes it for a change.
-        Some(before) if same_members && before.snapshot.config == config => Arc::clone(&before.snapshot),
+        Some(before) if same_members && before.snapshot.config == config => Arc::clone(before.snapshot),
         _ => Arc::new(ServiceSnapshot {
             config,
             updated_us: before.filter(|_| same_members).map_or(now_us, |before| before.snapshot.updated_us),

@@ -6,25 +6,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
 
 use super::{
     Published, PublishedService, Publisher,
+    blocking::Blocking,
     desired::{Binding, Desired},
+    durable::stored,
     inherit::inherit,
     instances::{Arms, ArmsByService, FaultInMaking, Recipes, make_all, recipes},
     plan::{Plan, plan, route_label},
 };
 use crate::{
-    control::{
-        change::{Applied, ChangeProblem, Refusal, Restore, WorkerAdoption},
-        overlay::Staged,
-    },
+    control::change::{Applied, ChangeProblem, Refusal, Restore, WorkerAdoption},
     gateway::{
         Adoption, PreparedBalancer, PreparedCandidate, PreparedInstance, PreparedService, PreparedState, WorkerEvent,
     },
     model::{PluginName, ServiceName, VersionId},
-    plugin::{ComponentStore, Version},
+    plugin::Version,
 };
 
 /// A change as far as it is known before anything is made.
@@ -36,11 +34,13 @@ pub struct Draft {
     pub loaded: Vec<Arc<Version>>,
     /// Components to keep on disk, if the change comes about.
     pub components: Vec<(PluginName, Bytes)>,
+    /// The plugin whose uploaded versions go.
+    pub forgotten: Option<PluginName>,
 }
 
 impl Draft {
     pub fn of(desired: Desired) -> Self {
-        Self { desired, restarts: Vec::new(), loaded: Vec::new(), components: Vec::new() }
+        Self { desired, restarts: Vec::new(), loaded: Vec::new(), components: Vec::new(), forgotten: None }
     }
 }
 
@@ -71,6 +71,7 @@ impl Publisher {
         let kept = |(plugin, component): &(PluginName, Bytes)| self.store.contains(plugin, VersionId::of(component));
         let nothing = before.desired.overlay == plan.desired.overlay
             && draft.components.iter().all(kept)
+            && draft.forgotten.is_none()
             && bases_equal(&before.desired, &plan.desired);
         if nothing {
             return Ok(Applied { generation: before.snapshot.generation, ..Applied::default() });
@@ -168,7 +169,7 @@ impl Publisher {
         let loaded: HashMap<_, _> =
             loaded.into_iter().map(|version| ((version.plugin().clone(), version.id()), version)).collect();
         let mut versions = Versions::new();
-        let mut loading = JoinSet::new();
+        let mut loading = Blocking::new();
         for (key, services) in plan.needed_versions() {
             let known = loaded.get(&key).or_else(|| before.and_then(|before| before.versions.get(&key)));
             if let Some(version) = known {
@@ -178,17 +179,18 @@ impl Publisher {
             let base = plan.desired.bases.get(&key.0).filter(|base| base.version == key.1);
             let (component, runtime, store) =
                 (base.map(|base| base.component.clone()), Arc::clone(&self.runtime), Arc::clone(&self.store));
-            loading.spawn_blocking(move || {
+            let load = move || {
                 let (plugin, id) = &key;
                 let bytes = component.map_or_else(|| stored(&store, plugin, *id), Ok);
                 let version = bytes.and_then(|bytes| {
                     runtime.load(plugin, &bytes).map_err(|error| format!("plugin {plugin} {id}: {error}"))
                 });
                 (key, services, version)
-            });
+            };
+            loading.spawn(load).await;
         }
         let mut problems = Vec::new();
-        while let Some(loaded) = loading.join_next().await {
+        while let Some(loaded) = loading.next().await {
             match loaded {
                 Ok((key, _, Ok(version))) => drop(versions.insert(key, version)),
                 Ok((_, services, Err(message))) => {
@@ -287,36 +289,6 @@ impl Publisher {
         self.current.send_replace(Some(Arc::new(published)));
     }
 
-    /// Puts on disk what the change needs, so that a full disk refuses it.
-    fn stage(&self, desired: &Desired, components: &[(PluginName, Bytes)]) -> Result<StagedChange, Refusal> {
-        let overlay = self.overlay_file.stage(&desired.overlay).map_err(|error| Refusal::Failed(error.to_string()))?;
-        let mut staged = StagedChange { overlay, new: Vec::new() };
-        for (plugin, component) in components {
-            let version = VersionId::of(component);
-            let known = self.store.contains(plugin, version);
-            if let Err(error) = self.store.put(plugin, component) {
-                self.unstage(staged);
-                return Err(Refusal::Failed(error.to_string()));
-            }
-            if !known {
-                staged.new.push((plugin.clone(), version));
-            }
-        }
-        Ok(staged)
-    }
-
-    fn unstage(&self, staged: StagedChange) {
-        for (plugin, version) in staged.new {
-            if let Err(error) = self.store.remove(&plugin, version) {
-                tracing::warn!(%error, "a version that did not come into use stays on disk");
-            }
-        }
-    }
-
-    fn commit(&self, staged: StagedChange) -> Result<(), Refusal> {
-        staged.overlay.commit().map_err(|error| Refusal::Failed(error.to_string()))
-    }
-
     fn report(&self, faults: Vec<FaultInMaking>) {
         for FaultInMaking { worker, service, version, fault } in faults {
             // Where the supervisor is gone, the gateway is ending.
@@ -328,13 +300,6 @@ impl Publisher {
         self.metrics.adopted(adoption.gap);
         WorkerAdoption { worker, gap_us: u64::try_from(adoption.gap.as_micros()).unwrap_or(u64::MAX) }
     }
-}
-
-/// On disk, and not in force yet.
-struct StagedChange {
-    overlay: Staged,
-    /// Components that were not in the store before.
-    new: Vec<(PluginName, VersionId)>,
 }
 
 /// Whether a service differs though its instances stay.
@@ -349,14 +314,6 @@ fn bases_equal(one: &Desired, other: &Desired) -> bool {
         desired.bases.iter().map(|(plugin, base)| (plugin.clone(), base.version, base.source)).collect::<Vec<_>>()
     };
     versions(one) == versions(other)
-}
-
-fn stored(store: &ComponentStore, plugin: &PluginName, version: VersionId) -> Result<Bytes, String> {
-    match store.get(plugin, version) {
-        Ok(Some(component)) => Ok(component.into()),
-        Ok(None) => Err(format!("version {version} of plugin {plugin} is not kept any more")),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// All host names among the endpoints.

@@ -7,13 +7,13 @@ use utoipa::ToSchema;
 
 use super::plugins::{ArmReport, CanaryReport, LatencyReport, arm, canary};
 use crate::{
-    config::defaults,
     control::{
         change::Refusal,
         handle::Control,
         publisher::{Published, ServiceInForce, desired::Source},
     },
     model::{EndpointState, Outcome, PluginName, PolicyConfig, Protocol, ServiceConfig, ServiceName, VersionId},
+    telemetry::EndpointTotals,
 };
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -129,22 +129,31 @@ pub enum InstanceState {
 /// All services, by name.
 pub fn services(control: &Control) -> Result<Vec<ServiceReport>, Refusal> {
     let current = control.current()?;
+    let mut totals = control.metrics.all_service_totals();
     let names = current.snapshot.services.iter().map(|service| &service.config.name);
-    Ok(names.filter_map(|name| Some(report(control, &current, current.service(name)?))).collect())
+    let services = names.filter_map(|name| {
+        let totals = totals.remove(name).unwrap_or_default();
+        Some(report(control, &current, current.service(name)?, &totals))
+    });
+    Ok(services.collect())
 }
 
 pub fn service(control: &Control, name: &ServiceName) -> Result<ServiceReport, Refusal> {
     let current = control.current()?;
     let service = current.service(name);
     let service = service.ok_or_else(|| Refusal::NotFound(format!("there is no service named {name}")))?;
-    Ok(report(control, &current, service))
+    Ok(report(control, &current, service, &control.metrics.service_totals(name)))
 }
 
-fn report(control: &Control, current: &Published, service: ServiceInForce<'_>) -> ServiceReport {
+fn report(
+    control: &Control,
+    current: &Published,
+    service: ServiceInForce<'_>,
+    totals: &EndpointTotals,
+) -> ServiceReport {
     let config = &service.snapshot.config;
     let binding = service.binding;
     let plugin = &binding.policy.plugin;
-    let totals = control.metrics.service_totals(&config.name);
     let endpoints: Vec<_> = service.snapshot.members().map(|member| endpoint(control, member)).collect();
     let file = current.desired.file.services.get(&config.name);
     let running = file.and_then(|file| current.desired.canary(file));
@@ -175,12 +184,7 @@ fn policy(
     let text = |policy: &PolicyConfig| PolicyText { plugin: policy.plugin.clone(), settings: policy.settings.clone() };
     let overlaid = current.desired.overlay_policy(&config.name).and(file);
     let PolicyText { plugin, settings } = text(&config.balancer);
-    let is_default = plugin.as_str() == defaults::BALANCER && settings == serde_json::json!({});
-    let source = match overlaid {
-        Some(_) => Source::Overlay,
-        None if is_default => Source::Default,
-        None => Source::File,
-    };
+    let source = if overlaid.is_some() { Source::Overlay } else { source(config, "balancer") };
     PolicyReport { plugin, version, settings, source, overlaid: overlaid.map(|file| text(&file.balancer)) }
 }
 
@@ -213,23 +217,24 @@ fn unresolved(control: &Control, config: &ServiceConfig) -> Vec<String> {
 }
 
 fn limits(config: &ServiceConfig) -> LimitsReport {
-    let sourced = |value: String, is_default: bool| Sourced {
-        value,
-        source: if is_default { Source::Default } else { Source::File },
-    };
-    let duration = |value: Duration, default| sourced(humantime::format_duration(value).to_string(), value == default);
+    let sourced = |key: &str, value: String| Sourced { value, source: source(config, key) };
+    let duration = |key, value: Duration| sourced(key, humantime::format_duration(value).to_string());
     let protocol = match config.protocol {
         Protocol::Http1 => "http/1.1",
         Protocol::H2 => "h2",
     };
     let max_duration = config.max_duration.map(|max| humantime::format_duration(max).to_string());
     LimitsReport {
-        timeout: duration(config.timeout, defaults::TIMEOUT),
-        idle_timeout: duration(config.idle_timeout, defaults::IDLE_TIMEOUT),
-        max_duration: sourced(max_duration.unwrap_or_else(|| "off".to_owned()), config.max_duration.is_none()),
-        connect_timeout: duration(config.connect_timeout, defaults::CONNECT_TIMEOUT),
-        protocol: sourced(protocol.to_owned(), config.protocol == Protocol::Http1),
+        timeout: duration("timeout", config.timeout),
+        idle_timeout: duration("idle_timeout", config.idle_timeout),
+        max_duration: sourced("max_duration", max_duration.unwrap_or_else(|| "off".to_owned())),
+        connect_timeout: duration("connect_timeout", config.connect_timeout),
+        protocol: sourced("protocol", protocol.to_owned()),
     }
+}
+
+fn source(config: &ServiceConfig, key: &str) -> Source {
+    if config.stated.contains(&key) { Source::File } else { Source::Default }
 }
 
 fn instances(control: &Control, service: ServiceInForce<'_>) -> Vec<InstanceReport> {

@@ -67,3 +67,9 @@ pub fn learner(variant: &'static str) -> Vec<u8> {
 pub fn forgetful() -> Vec<u8> {
     Guest { restore: "unreachable", pick: "(call $answer (i32.const 0))", ..Guest::default() }.component()
 }
+
+/// Traps when it is told of a single endpoint; else picks the first.
+pub fn traps_on_one_member() -> Vec<u8> {
+    let update = "(if (i32.eq (local.get $len) (i32.const 1)) (then unreachable))";
+    Guest { update, pick: "(call $answer (i32.const 0))", ..Guest::default() }.component()
+}

@@ -4,6 +4,7 @@ mod access;
 mod canaries;
 mod changes;
 mod guests;
+mod membership;
 mod restarts;
 mod supervision;
 mod uploads;
@@ -103,7 +104,7 @@ impl Testbed {
     }
 
     fn control_address(&self) -> SocketAddr {
-        self.running().control_address
+        self.running().control.address
     }
 
     fn control(&self) -> Client {

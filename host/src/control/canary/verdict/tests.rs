@@ -75,13 +75,13 @@ fn slowest(incumbent: Arm, candidate: Arm, percent: u8, bound: u64, runs: u64) -
 }
 
 #[test]
-fn three_percent_of_errors_are_withdrawn_within_1500_requests() {
-    slowest(GOOD, Arm { error_rate: 0.03, ..GOOD }, 10, 15_000, 200);
+fn three_percent_of_errors_are_withdrawn_within_2000_requests() {
+    slowest(GOOD, Arm { error_rate: 0.03, ..GOOD }, 10, 2_000, 200);
 }
 
 #[test]
-fn three_percent_of_errors_are_withdrawn_within_3000_requests_of_each_arm() {
-    slowest(GOOD, Arm { error_rate: 0.03, ..GOOD }, 50, 30_000, 100);
+fn three_percent_of_errors_are_withdrawn_within_4000_requests_of_each_arm() {
+    slowest(GOOD, Arm { error_rate: 0.03, ..GOOD }, 50, 4_000, 100);
 }
 
 #[test]

@@ -13,26 +13,26 @@ use tokio::net::UdpSocket;
 
 use super::*;
 
-const HOST: &str = "orders.internal";
+pub(crate) const HOST: &str = "orders.internal";
 /// Far more than an answer over loopback takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What the server says now: addresses, or that it cannot.
 #[derive(Clone, Debug)]
-enum Says {
+pub(crate) enum Says {
     Addresses(Vec<IpAddr>),
     NoSuchName,
     Fails,
 }
 
 #[derive(Clone)]
-struct NameServer {
+pub(crate) struct NameServer {
     says: Arc<Mutex<Says>>,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl NameServer {
-    async fn start(says: Says) -> Self {
+    pub async fn start(says: Says) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
         let server = Self {
             says: Arc::new(Mutex::new(says)),
@@ -50,7 +50,7 @@ impl NameServer {
         server
     }
 
-    fn say(&self, says: Says) {
+    pub fn say(&self, says: Says) {
         *self.says.lock().expect("not poisoned") = says;
     }
 }
