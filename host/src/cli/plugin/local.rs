@@ -26,13 +26,12 @@ pub(super) fn new(name: &PluginName, kind: PluginKind, dir: Option<PathBuf>) -> 
 
 pub(super) fn build(crate_dir: &Path, out: Option<&Path>) -> Result<Output, Failure> {
     let built = sluice_plugin_builder::build(crate_dir, out).map_err(failed)?;
-    let checked = built.checked.map_err(|wrong| failed(anyhow::anyhow!("{}: {wrong}", built.path.display())))?;
     let (size, path) = (ByteSize(built.size_bytes), built.path.display());
     let state = if built.changed { "built" } else { "unchanged" };
-    let text = format!("{state}: {path}, a {} of {size}", checked.kind);
+    let text = format!("{state}: {path}, a {} of {size}", built.kind);
     let json = json!({
         "name": built.name,
-        "kind": checked.kind,
+        "kind": built.kind,
         "path": built.path,
         "bytes": built.size_bytes,
         "changed": built.changed,
