@@ -112,7 +112,7 @@ impl<P: Balancer> Instance<P> {
     }
 
     pub fn configure(&self, context: &Context) -> Result<(), Vec<Problem>> {
-        #[cfg(target_arch = "wasm32")]
+        #[cfg(all(target_arch = "wasm32", feature = "panic-messages"))]
         std::panic::set_hook(Box::new(|panic| crate::log::error(&panic.to_string())));
         let mut settings = Settings::parse(&context.settings);
         let policy = P::configure(context, &mut settings);
