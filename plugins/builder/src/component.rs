@@ -9,6 +9,9 @@ use wit_parser::{Resolve, WorldId, WorldItem};
 /// The package that plugins are written against, without its version.
 const PACKAGE: &str = "sluice:plugin/";
 
+/// How a core module begins: the magic number and its version (WebAssembly 1.0 §5.5.16).
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
 /// The kinds, each named by the interface that only it exports, and what it may import (see `wit/world.wit`).
 const KINDS: [(&str, &[&str]); 5] = [
     ("balancer", &["log", "load", "incoming"]),
@@ -17,6 +20,9 @@ const KINDS: [(&str, &[&str]); 5] = [
     ("discovery", &["log", "clock", "http", "dns", "files", "registry"]),
     ("event-handler", &["log", "http", "state", "state-write", "events"]),
 ];
+
+/// What a toolchain with a C library always imports. The gateway answers some of it, and the rest traps when called.
+const WASI: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
 
 /// What a component is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +41,10 @@ pub(crate) fn encode(module: &[u8]) -> Result<Vec<u8>> {
 /// Says what kind of plugin a component is, or why it is none. The gateway checks again, with every function's
 /// type, when the component is pushed.
 pub fn check(component: &[u8]) -> Result<Checked> {
+    ensure!(
+        !component.starts_with(MODULE),
+        "it is a core module, not a component: `sluice plugin build` makes a component of a crate"
+    );
     let decoded = wit_component::decode(component).context("it is not a WebAssembly component")?;
     let DecodedWasm::Component(resolve, world) = decoded else {
         bail!("it is a package of WIT, not a component");
@@ -55,7 +65,7 @@ pub fn check(component: &[u8]) -> Result<Checked> {
     let mut imported = ours(&imports);
     imported.remove("types");
     for name in &imports {
-        let known = name.starts_with(PACKAGE) || name.starts_with("wasi:");
+        let known = [PACKAGE].iter().chain(&WASI).any(|package| name.starts_with(package));
         ensure!(known, "it imports {name}, which no plugin is given");
     }
     if let Some(refused) = imported.iter().find(|name| !granted.contains(&name.as_str())) {
@@ -89,9 +99,45 @@ fn interfaces(resolve: &Resolve, world: WorldId, side: Side) -> BTreeSet<String>
 mod tests {
     use super::*;
 
+    /// What `check` says of a component in the text format, with all causes.
+    fn refused(wat: &str) -> String {
+        let component = wat::parse_str(wat).expect("valid text");
+        format!("{:#}", check(&component).expect_err("it is no plugin"))
+    }
+
     #[test]
     fn noise_and_core_modules_are_no_components() {
         assert!(check(b"noise").is_err());
-        assert!(check(b"\0asm\x01\0\0\0").is_err());
+        assert!(refused(include_str!("../../../tests/guests/wat/core-module.wat")).contains("is a core module"));
+    }
+
+    #[test]
+    fn a_component_of_another_world_is_told_what_plugins_export() {
+        let said = refused(include_str!("../../../tests/guests/wat/wrong-world.wat"));
+        assert!(said.contains("exports no kind of plugin: one of balancer, failover"), "{said}");
+    }
+
+    #[test]
+    fn a_kind_without_the_interface_that_all_have_is_incomplete() {
+        let said = refused(include_str!("../../../tests/guests/wat/half-a-balancer.wat"));
+        assert!(said.contains("but not sluice:plugin/policy"), "{said}");
+    }
+
+    #[test]
+    fn imports_that_nobody_grants_are_named() {
+        let with = |import: &str| {
+            format!(
+                r#"(component (import "{import}" (instance)) (instance $empty)
+                    (export "sluice:plugin/balancer@0.1.0" (instance $empty))
+                    (export "sluice:plugin/policy@0.1.0" (instance $empty)))"#
+            )
+        };
+        assert!(refused(&with("intruder:host/shell")).contains("imports intruder:host/shell, which no plugin is given"));
+        assert!(refused(&with("wasi:sockets/tcp@0.2.6")).contains("imports wasi:sockets/tcp@0.2.6"));
+        assert!(refused(&with("sluice:plugin/http@0.1.0")).contains("http, which a balancer is not given"));
+        for granted in ["sluice:plugin/load@0.1.0", "wasi:cli/stdout@0.2.6"] {
+            let component = wat::parse_str(with(granted)).expect("valid text");
+            assert_eq!(check(&component).expect("a balancer").kind, "balancer");
+        }
     }
 }

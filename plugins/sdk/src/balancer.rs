@@ -112,6 +112,8 @@ impl<P: Balancer> Instance<P> {
     }
 
     pub fn configure(&self, context: &Context) -> Result<(), Vec<Problem>> {
+        #[cfg(all(target_arch = "wasm32", feature = "panic-messages"))]
+        std::panic::set_hook(Box::new(|panic| crate::log::error(&panic.to_string())));
         let mut settings = Settings::parse(&context.settings);
         let policy = P::configure(context, &mut settings);
         let problems = settings.finish();

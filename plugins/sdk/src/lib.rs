@@ -8,7 +8,7 @@
 //! - [`alias`], [`random`]: weighted and uniform choice without state
 //! - [`choices`]: the best of a few drawn at random
 //! - [`hashing`]: slow start and bounded load for policies that follow a hash
-//! - [`sort`]: sorting in little code
+//! - [`sort`], [`power`]: sorting and powers in little code
 //! - [`state`]: what survives a swap
 //! - [`load`], [`incoming`], [`log`]: what the gateway answers
 
@@ -21,6 +21,7 @@ pub mod hashing;
 mod imports;
 mod json;
 pub mod members;
+pub mod power;
 pub mod random;
 pub mod settings;
 pub mod sort;

@@ -23,7 +23,7 @@ impl Balancer for LeastRequest {
     fn configure(_: &Context, settings: &mut Settings) -> Self {
         let choices = settings.integer("choices", 2, 1..=CHOICES_MAX);
         let bias = settings.number("bias", 1.0, 0.0..=10.0);
-        Self { levels: Levels::new(Rules::from_settings(settings), Choices::new(choices)), load: Load { bias } }
+        Self { levels: Levels::new(Rules::from_settings(settings), Choices::new(choices)), load: Load::new(bias) }
     }
 
     fn update(&mut self, endpoints: &[Endpoint], now: InstantUs) {
@@ -31,7 +31,7 @@ impl Balancer for LeastRequest {
     }
 
     fn pick(&mut self, request: &Request) -> Option<Slot> {
-        let load = self.load;
+        let load = &self.load;
         self.levels.pick(request.now, request.random, request.attempt, incoming::tried, |choices, members, turn| {
             choices.choose(members, request.random, turn, |member| load.of(in_flight(member.slot), member.share))
         })

@@ -49,7 +49,8 @@ pub struct Estimate {
 pub enum Sample {
     /// It took this long.
     Exactly(f64),
-    /// It took, or would have taken, this long or longer: can only raise an estimate.
+    /// It took, or would have taken, this long or longer. Raises an estimate or leaves it where the last measurement
+    /// put it: an endpoint that answers with errors must not sink into being the fastest.
     AtLeast(f64),
 }
 
@@ -92,9 +93,9 @@ impl Estimates {
         let kept = (-elapsed / self.decay_us).exp();
         let estimate = self.shrunk(stored.grown_us, at);
         let next = match sample {
-            Sample::Exactly(rtt_us) | Sample::AtLeast(rtt_us) if rtt_us >= estimate => rtt_us,
-            Sample::Exactly(rtt_us) => estimate + rtt_us * (1.0 - kept),
-            Sample::AtLeast(_) => return,
+            Sample::Exactly(rtt_us) if rtt_us < estimate => estimate + rtt_us * (1.0 - kept),
+            Sample::Exactly(rtt_us) => rtt_us,
+            Sample::AtLeast(rtt_us) => rtt_us.max(self.shrunk(stored.grown_us, stored.at)),
         };
         let grown_us = self.grown(next, at);
         self.by_slot[slot as usize] = Some(Stored { grown_us, at, ..stored });

@@ -100,3 +100,6 @@ impl PeakEwma {
 }
 
 sluice_sdk::balancer!(PeakEwma);
+
+#[cfg(test)]
+mod tests;

@@ -55,3 +55,6 @@ impl Balancer for RoundRobin {
 }
 
 sluice_sdk::balancer!(RoundRobin);
+
+#[cfg(test)]
+mod tests;

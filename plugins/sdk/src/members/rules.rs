@@ -1,6 +1,6 @@
 //! The settings that all balancers have in common.
 
-use crate::{InstantUs, Settings};
+use crate::{InstantUs, Settings, power::power};
 
 /// Below this share of available endpoints a service panics (Envoy's `healthy_panic_threshold`). Also the most
 /// that may be set: the gateway takes a pick of an unavailable endpoint only while fewer than half are available.
@@ -81,7 +81,7 @@ impl SlowStart {
             return Ramp { factor: 1.0, changes_at: None };
         }
         let part = elapsed as f64 / self.window_us as f64;
-        let factor = if self.aggression == 1.0 { part } else { part.powf(1.0 / self.aggression) };
+        let factor = if self.aggression == 1.0 { part } else { power(part, 1.0 / self.aggression) };
         let step = (self.window_us / RAMP_STEPS).max(1);
         Ramp { factor: factor.max(RAMP_FLOOR), changes_at: Some(now + step.min(self.window_us - elapsed)) }
     }

@@ -1,8 +1,8 @@
 //! A balancer that imports WASI 0.2, as components of toolchains with a libc do: it writes to stdout and stderr,
-//! reads the clocks, takes random numbers, and by its setting `then` does what a plugin has no use for.
+//! reads the clocks, takes random numbers.
 //!
-//! `then`: `go-on`, or in `configure` `exit` (the process), `files` (list the preopened folders). Picks are random, by
-//! WASI's generator.
+//! Its setting `then`: `go-on`, or what else `configure` does: `exit` (a trap), `files` (lists the folders it was given,
+//! and traps if there is one). Picks are random, by WASI's generator.
 
 use sluice_sdk::{Balancer, Context, Endpoint, InstantUs, Request, Settings, Slot};
 use wasip2::{
@@ -27,7 +27,7 @@ impl Balancer for WasiUser {
         match settings.one_of("then", &names) {
             Then::GoOn => {}
             Then::Exit => exit::exit(Err(())),
-            Then::Files => drop(preopens::get_directories()),
+            Then::Files => assert!(preopens::get_directories().is_empty(), "nobody gave a folder"),
         }
         let began = monotonic_clock::now();
         let seconds = wall_clock::now().seconds;

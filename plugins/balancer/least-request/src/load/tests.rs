@@ -21,7 +21,7 @@ fn levels(weights: &[u32], choices: u32) -> Levels<Choices> {
     levels
 }
 
-fn pick(levels: &mut Levels<Choices>, load: Load, random: u64, active: &[u32]) -> usize {
+fn pick(levels: &mut Levels<Choices>, load: &Load, random: u64, active: &[u32]) -> usize {
     let slot = levels.pick(
         0,
         random,
@@ -37,7 +37,7 @@ fn pick(levels: &mut Levels<Choices>, load: Load, random: u64, active: &[u32]) -
 /// Mean time in the system, in mean service times, of `servers` first-come-first-served servers with Poisson
 /// arrivals and exponential service, `load` of the capacity each.
 fn mean_time(choices: u32, load: f64, servers: usize, requests: u32) -> f64 {
-    let mut levels = levels(&vec![1; servers], choices);
+    let (mut levels, load_of) = (levels(&vec![1; servers], choices), Load::new(1.0));
     let exponential = |n: u64, seed| {
         let uniform = ((mix(seed, n) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
         -uniform.ln()
@@ -55,7 +55,7 @@ fn mean_time(choices: u32, load: f64, servers: usize, requests: u32) -> f64 {
             departures.pop();
             active[server] -= 1;
         }
-        let server = pick(&mut levels, Load { bias: 1.0 }, mix(2, n), &active);
+        let server = pick(&mut levels, &load_of, mix(2, n), &active);
         active[server] += 1;
         free_at[server] = free_at[server].max(now) + exponential(n, 3);
         departures.push(Reverse((free_at[server].to_bits(), server)));
@@ -80,11 +80,11 @@ fn the_power_of_d_choices_has_its_closed_form() {
 #[test]
 fn an_idle_service_is_shared_out_by_weight_within_one_percent() {
     for weights in [vec![1, 1, 1], vec![1, 2], vec![10, 20, 30, 40]] {
-        let mut levels = levels(&weights, 2);
+        let (mut levels, load) = (levels(&weights, 2), Load::new(1.0));
         let picks = 1_000_000;
         let mut counts = vec![0_u32; weights.len()];
         for n in 0..picks {
-            counts[pick(&mut levels, Load { bias: 1.0 }, mix(8, n), &vec![0; weights.len()])] += 1;
+            counts[pick(&mut levels, &load, mix(8, n), &vec![0; weights.len()])] += 1;
         }
         let total: u32 = weights.iter().sum();
         for (index, count) in counts.into_iter().enumerate() {
@@ -98,7 +98,7 @@ fn an_idle_service_is_shared_out_by_weight_within_one_percent() {
 fn a_busy_service_is_shared_out_by_weight_too() {
     // Requests of equal length, always as many in flight as there are units of weight times four.
     let weights = [1, 2, 5];
-    let mut levels = levels(&weights, 2);
+    let (mut levels, load) = (levels(&weights, 2), Load::new(1.0));
     let mut active = [0_u32; 3];
     let mut running = std::collections::VecDeque::new();
     let mut counts = [0_u32; 3];
@@ -107,7 +107,7 @@ fn a_busy_service_is_shared_out_by_weight_too() {
             let done: usize = running.pop_front().expect("32 are running");
             active[done] -= 1;
         }
-        let index = pick(&mut levels, Load { bias: 1.0 }, mix(4, n), &active);
+        let index = pick(&mut levels, &load, mix(4, n), &active);
         active[index] += 1;
         running.push_back(index);
         counts[index] += 1;
@@ -120,15 +120,16 @@ fn a_busy_service_is_shared_out_by_weight_too() {
 
 #[test]
 fn the_one_with_fewer_requests_wins() {
-    let mut levels = levels(&[1, 1], 2);
-    let other = (0..10_000).filter(|n| pick(&mut levels, Load { bias: 1.0 }, mix(6, *n), &[3, 2]) == 0).count();
+    let (mut levels, load) = (levels(&[1, 1], 2), Load::new(1.0));
+    let other = (0..10_000).filter(|n| pick(&mut levels, &load, mix(6, *n), &[3, 2]) == 0).count();
     // One in 256 draws the same one eight times.
     assert!(other < 80, "{other} of 10000");
 }
 
 #[test]
 fn bias_turns_load_up_and_off() {
-    assert_eq!(Load { bias: 0.0 }.of(100, 256), 0.0);
-    assert_eq!(Load { bias: 1.0 }.of(100, 100), 1.0);
-    assert!((Load { bias: 2.0 }.of(2, 1) - 8.0).abs() < 1e-9);
+    assert_eq!(Load::new(0.0).of(100, 256), 0.0);
+    assert_eq!(Load::new(1.0).of(100, 100), 1.0);
+    assert!((Load::new(2.0).of(2, 1) - 8.0).abs() < 1e-9);
+    assert!((Load::new(0.5).of(399, 1) - 19.0).abs() < 1e-4, "beyond those known");
 }

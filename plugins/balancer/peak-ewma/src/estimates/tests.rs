@@ -31,10 +31,10 @@ fn a_peak_is_taken_at_once_and_forgotten_with_e_to_the_minus_t() {
 #[test]
 fn what_took_at_least_so_long_never_lowers_an_estimate() {
     let mut estimates = estimates(1, 0);
-    estimates.observe(0, Sample::AtLeast(1_000.0), SECOND / 100);
-    assert!(near(rtt_us(&estimates, 0, 0), 30_000.0));
-    estimates.observe(0, Sample::AtLeast(90_000.0), SECOND);
-    assert!(near(rtt_us(&estimates, 0, SECOND), 90_000.0));
+    estimates.observe(0, Sample::AtLeast(1_000.0), 20 * SECOND);
+    assert!(near(rtt_us(&estimates, 0, 20 * SECOND), 30_000.0), "nor lets it sink");
+    estimates.observe(0, Sample::AtLeast(90_000.0), 21 * SECOND);
+    assert!(near(rtt_us(&estimates, 0, 21 * SECOND), 90_000.0));
 }
 
 #[test]
