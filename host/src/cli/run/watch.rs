@@ -164,6 +164,8 @@ mod tests {
     async fn a_file_removed_and_made_again_is_noticed() {
         let mut watched = watched(plain);
         fs::remove_file(&watched.path).expect("writable");
+        let gone = tokio::time::timeout(SETTLE_MAX * 2, watched.triggers.recv()).await;
+        gone.expect_err("a file that is gone is nothing to change to");
         fs::write(&watched.path, "second").expect("writable");
         watched.await_change().await;
     }
