@@ -5,6 +5,8 @@
 mod fuzz;
 #[path = "raw/http1.rs"]
 mod http1;
+#[path = "raw/well_formed.rs"]
+mod well_formed;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -45,6 +47,16 @@ fn what_the_guard_passes_has_one_reading() {
         fuzz::guard::check(data);
     };
     run(check, |rng| mutate(rng, &corpus));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn what_is_well_formed_passes(requests in proptest::collection::vec(well_formed::request(), 1..4)) {
+        let messages = fuzz::guard::check(&requests.concat());
+        proptest::prop_assert_eq!(messages, requests.len());
+    }
 }
 
 #[test]
