@@ -324,13 +324,13 @@ fn lines(log: &Log) -> Vec<String> {
 enum Bound {
     /// `listening address=…`
     Traffic,
-    /// `control API listening address=…`
+    /// `control listening address=…`
     Control,
 }
 
 fn address_of(bound: Bound, line: &str) -> Option<SocketAddr> {
     let (before, after) = line.split_once("listening address=")?;
-    let said = if before.ends_with("control API ") { Bound::Control } else { Bound::Traffic };
+    let said = if before.ends_with(" control ") { Bound::Control } else { Bound::Traffic };
     let address = after.split_ascii_whitespace().next()?.parse().ok()?;
     (said == bound).then_some(address)
 }
@@ -358,7 +358,7 @@ mod tests {
         let address = Some("127.0.0.1:4711".parse().unwrap());
         assert_eq!(address_of(Bound::Traffic, line), address);
         assert_eq!(address_of(Bound::Control, line), None);
-        let line = "2026-01-01T00:00:00Z  INFO sluice::control::run: control API listening address=127.0.0.1:4711";
+        let line = "2026-01-01T00:00:00Z  INFO sluice::control::run: control listening address=127.0.0.1:4711";
         assert_eq!(address_of(Bound::Traffic, line), None);
         assert_eq!(address_of(Bound::Control, line), address);
     }
