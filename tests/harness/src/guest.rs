@@ -84,7 +84,7 @@ impl Guest {
     }
 }
 
-/// A plugin of `tests/guests` as `make test-guests` builds it.
+/// A crate of `tests/guests` as `make test-guests` builds it.
 pub fn built(name: &str) -> Vec<u8> {
     read(&workspace_root().join("tests/guests/built").join(name).with_extension("wasm"), "make test-guests")
 }
