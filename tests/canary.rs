@@ -82,6 +82,8 @@ impl Trial {
 #[test]
 fn a_canary_with_three_percent_errors_is_withdrawn() {
     let trial = Trial::begin();
+    // Beside what a busy machine adds at random, both are equally fast.
+    trial.origins.each_ref().map(|origin| origin.set_delay(Duration::from_millis(10)));
     trial.origins[1].set_failures(30, 500);
     let (reason, report) = trial.until_withdrawn(&built("second-slot"), 30, ERRORS_REQUESTS_MAX);
     assert!(reason.contains("of its attempts failed"), "{reason}");
@@ -119,6 +121,7 @@ fn a_canary_that_is_as_good_stays_and_is_promoted_by_activating_it() {
         origin.set_delay(Duration::from_millis(5));
         origin.set_failures(20, 500);
     }
+    let incumbent = trial.gateway.active("own");
     let version = trial.gateway.upload("own", &rebuilt(&built("tame"), 1));
     let load = trial.load();
     trial.gateway.start_canary("own", &version, 50);
@@ -134,11 +137,10 @@ fn a_canary_that_is_as_good_stays_and_is_promoted_by_activating_it() {
     assert_eq!(activated.expect(200).json()["version"], version);
     assert!(!trial.is_running(), "a candidate in use is no candidate");
     assert_eq!(trial.gateway.active("own"), version);
-    let (before, incumbents) = (trial.calls(&version), trial.gateway.metric("sluice_plugin_calls_total", &[]));
+    let (before, incumbents) = (trial.calls(&version), trial.calls(&incumbent));
     load.await_more(100);
-    let decided = trial.calls(&version) - before;
-    assert!(decided >= 90.0, "the promoted version decides everything: {decided} of 100 and more");
-    assert_eq!(trial.gateway.metric("sluice_plugin_calls_total", &[]) - incumbents, decided);
+    assert_eq!(trial.calls(&incumbent), incumbents, "the promoted version decides everything");
+    assert!(trial.calls(&version) >= before + 90.0);
     load.stop();
 }
 
@@ -197,7 +199,7 @@ fn both_versions_are_shown_side_by_side() {
         for key in ["error_rate", "failures", "traps", "deadline_overruns", "invalid_answers", "fallbacks"] {
             assert_eq!(arms[arm][key].as_f64(), Some(0.0), "{arm} {key}: {arms}");
         }
-        assert!(arms[arm]["latency"]["p99_us"].as_u64().is_some_and(|p99_us| p99_us > 0), "{arms}");
+        assert!(arms[arm]["latency"]["p99_us"].as_f64().is_some_and(|p99_us| p99_us > 0.0), "{arms}");
     }
     assert_eq!(trial.gateway.service("orders")["canary"]["services"], canary["services"], "the service shows it too");
     let uses: Vec<_> = plugin["versions"].as_array().expect("a list").iter().map(|v| text(&v["use"])).collect();

@@ -19,13 +19,16 @@ use sluice_harness::{
     process, service, sluice, wait_until,
 };
 
+/// What the hostile ones are versions of.
+const OWN: &str = "round-robin";
+
 /// What a refused component of any size may add to the gateway's memory while it is refused.
 const REFUSAL_GROWTH_MAX: u64 = 24 << 20;
 
 /// Each instance of `payments` has lived for so many picks before anything happens to `orders`.
 const PICKS_LIVED: u32 = 20;
 
-/// `orders` with the plugin `own`, and `payments` with one whose instances tell whether they have lived all the time.
+/// `orders` with the plugin [`OWN`], and `payments` with one whose instances tell whether they have lived all the time.
 struct Bed {
     origins: [Origin; 2],
     gateway: Sluice,
@@ -38,14 +41,13 @@ impl Bed {
     fn begin() -> Self {
         let origins = ["a", "b"].map(Origin::start);
         let addresses = [origins[0].address(), origins[1].address()];
-        let config = any_route("orders", &addresses, "")
+        let config = any_route("orders", &addresses, "balancer = { plugin = \"round-robin\" }")
             + &service("payments", &addresses, "")
-            + "[[route]]\npath = \"/payments/\"\nservice = \"payments\"\n[plugins.own]\nmemory_max = \"2 MiB\"\n";
+            + "[[route]]\npath = \"/payments/\"\nservice = \"payments\"\n[plugins.round-robin]\nmemory_max = \"2 MiB\"\n";
         let gateway = sluice!().config(config).start();
         gateway.push("living", &remembers_by_living(PICKS_LIVED));
         gateway.set_balancer("payments", "living", json!({}));
-        gateway.push("own", &built("tame"));
-        gateway.set_balancer("orders", "own", json!({}));
+        gateway.push(OWN, &built("tame"));
         let payments = Load::to(gateway.address()).path("/payments/x").connections(8).rate(100.0).start();
         let lived = origins[0].requests();
         wait_until("the instances of payments to have lived", || {
@@ -99,17 +101,17 @@ fn what_is_no_plugin_is_refused_with_clear_words_and_changes_nothing() {
         ("100 MB behind a header", with_header(100_000_000), 413, &["may have 67108864 bytes at most"]),
     ];
     let generation = bed.gateway.metric("sluice_generation", &[]);
-    let before = bed.gateway.plugin("own");
+    let before = bed.gateway.plugin(OWN);
     for (what, component, status, words) in &cases {
         bed.gateway.reset_peak_rss();
         let rss = bed.gateway.rss_bytes();
-        bed.gateway.refused_push("own", component, *status).says(words);
+        bed.gateway.refused_push(OWN, component, *status).says(words);
         let growth = bed.gateway.peak_rss_bytes().saturating_sub(rss);
         assert!(growth < REFUSAL_GROWTH_MAX, "{what}: {growth} bytes more");
-        let path = "/plugins/own?activate=false";
+        let path = "/plugins/round-robin?activate=false";
         bed.gateway.control().put_component(path, component).expect(*status);
     }
-    assert_eq!(bed.gateway.plugin("own"), before, "the version in use and those kept are as before");
+    assert_eq!(bed.gateway.plugin(OWN), before, "the version in use and those kept are as before");
     assert_eq!(bed.gateway.metric("sluice_generation", &[]), generation);
     assert!(bed.gateway.history("refused").len() >= 10, "refusals are remembered");
     bed.end();
@@ -118,18 +120,18 @@ fn what_is_no_plugin_is_refused_with_clear_words_and_changes_nothing() {
 #[test]
 fn what_fails_while_it_is_prepared_is_refused_with_the_call_and_the_reason() {
     let bed = Bed::begin();
-    let before = bed.gateway.active("own");
+    let before = bed.gateway.active(OWN);
     for call in ["configure", "update"] {
         for (misdeed, words) in [
             ("trap_in", &["trapped"][..]),
             ("spin_in", &["took more than 1s of CPU time"]),
             ("allocate_in", &["memory", "2 MiB"]),
         ] {
-            bed.gateway.set_balancer("orders", "own", json!({misdeed: call}));
-            let refused = bed.gateway.refused_push("own", &built("hostile"), 422);
+            bed.gateway.set_balancer("orders", OWN, json!({misdeed: call}));
+            let refused = bed.gateway.refused_push(OWN, &built("hostile"), 422);
             assert_eq!(refused.problems()[0]["service"], "orders", "{}", refused.0);
             refused.says(&[&format!("failed in {call}: ")]).says(words);
-            assert_eq!(bed.gateway.active("own"), before);
+            assert_eq!(bed.gateway.active(OWN), before);
         }
     }
     bed.end();
@@ -149,11 +151,11 @@ fn what_fails_in_service_is_replaced_by_the_fallback_shown_and_rolled_back_by_it
         (json!({"answer": "none"}), "sluice_plugin_invalid_answers_total", ""),
     ];
     for (n, (settings, metric, words)) in (0..).zip(cases) {
-        bed.gateway.set_balancer("orders", "own", settings.clone());
-        let good = bed.gateway.active("own");
-        let answer = bed.gateway.push("own", &rebuilt(&built("hostile"), n));
+        bed.gateway.set_balancer("orders", OWN, settings.clone());
+        let good = bed.gateway.active(OWN);
+        let answer = bed.gateway.push(OWN, &rebuilt(&built("hostile"), n));
         let bad = text(&answer["version"]);
-        wait_until("the version to be rolled back", || bed.gateway.active("own") == good);
+        wait_until("the version to be rolled back", || bed.gateway.active(OWN) == good);
         assert!(bed.counted(metric, &bad) > 0.0, "{settings}: {metric}");
         if settings.get("trap_in").is_none_or(|call| call != "complete") && settings.get("spin_in").is_none() {
             assert!(bed.counted("sluice_plugin_fallbacks_total", &bad) > 0.0, "{settings}");
@@ -178,27 +180,27 @@ fn what_fails_in_service_is_replaced_by_the_fallback_shown_and_rolled_back_by_it
 fn what_fails_when_state_is_handed_over_costs_the_state_and_nothing_else() {
     let bed = Bed::begin();
     for (n, misdeed) in (0..).zip(["trap_in", "spin_in", "allocate_in"]) {
-        bed.gateway.set_balancer("orders", "own", json!({misdeed: "restore"}));
-        let answer = bed.gateway.push("own", &rebuilt(&built("hostile"), n));
+        bed.gateway.set_balancer("orders", OWN, json!({misdeed: "restore"}));
+        let answer = bed.gateway.push(OWN, &rebuilt(&built("hostile"), n));
         let restores = answer["restores"].as_array().expect("a list");
         assert_eq!(restores.len(), 2, "{answer}");
         for restore in restores {
             assert!(text(&restore["problem"]).contains("failed in restore"), "{answer}");
         }
         bed.gateway.await_live_instances("orders");
-        bed.gateway.push("own", &built("tame"));
-        bed.gateway.set_balancer("orders", "own", json!({misdeed: "save"}));
-        bed.gateway.push("own", &rebuilt(&built("hostile"), n));
+        bed.gateway.push(OWN, &built("tame"));
+        bed.gateway.set_balancer("orders", OWN, json!({misdeed: "save"}));
+        bed.gateway.push(OWN, &rebuilt(&built("hostile"), n));
         // Its predecessor fails when it is asked for its state: the successor starts fresh.
-        let answer = bed.gateway.push("own", &built("tame"));
+        let answer = bed.gateway.push(OWN, &built("tame"));
         assert_eq!(answer["restores"], json!([]), "there was no state to hand over");
         bed.gateway.await_history("fault", &["failed in save"]);
         bed.gateway.await_live_instances("orders");
     }
     for state in ["huge", "noise"] {
-        bed.gateway.set_balancer("orders", "own", json!({"state": state}));
-        bed.gateway.push("own", &built("hostile"));
-        bed.gateway.push("own", &built("tame"));
+        bed.gateway.set_balancer("orders", OWN, json!({"state": state}));
+        bed.gateway.push(OWN, &built("hostile"));
+        bed.gateway.push(OWN, &built("tame"));
         bed.gateway.await_live_instances("orders");
     }
     bed.end();
@@ -238,13 +240,13 @@ fn a_version_without_predecessor_comes_back_ever_more_slowly_and_the_fallback_de
 #[test]
 fn a_policy_that_insists_on_a_dead_endpoint_fails_no_request() {
     let mut bed = Bed::begin();
-    bed.gateway.set_balancer("orders", "own", json!({"answer": "tried"}));
-    let good = bed.gateway.active("own");
+    bed.gateway.set_balancer("orders", OWN, json!({"answer": "tried"}));
+    let good = bed.gateway.active(OWN);
     // Only orders may meet the dead endpoint: payments would be retried too, which is another test's matter.
-    let bad = text(&bed.gateway.push("own", &built("hostile"))["version"]);
+    let bad = text(&bed.gateway.push(OWN, &built("hostile"))["version"]);
     bed.orders.await_more(20);
     bed.origins[0].kill();
-    wait_until("the version to be rolled back", || bed.gateway.active("own") == good);
+    wait_until("the version to be rolled back", || bed.gateway.active(OWN) == good);
     assert!(bed.counted("sluice_plugin_invalid_answers_total", &bad) > 0.0);
     bed.end();
 }
@@ -253,12 +255,12 @@ fn a_policy_that_insists_on_a_dead_endpoint_fails_no_request() {
 fn memory_beyond_the_limit_is_refused_and_within_it_is_counted() {
     let bed = Bed::begin();
     // One page is the guest's own: 31 more are within 2 MiB, 32 are not.
-    bed.gateway.refused_push("own", &fills_pages(32), 422).says(&["failed in configure", "memory", "2 MiB"]);
-    let answer = bed.gateway.push("own", &fills_pages(31));
+    bed.gateway.refused_push(OWN, &fills_pages(32), 422).says(&["failed in configure", "memory", "2 MiB"]);
+    let answer = bed.gateway.push(OWN, &fills_pages(31));
     let label = format!("version=\"{}\"", text(&answer["version"]));
     assert_eq!(bed.gateway.metric("sluice_plugin_live_instances", &[&label]), 2.0);
     assert_eq!(bed.gateway.metric("sluice_plugin_memory_bytes", &[&label]), f64::from(2 * 32 * 65_536));
-    assert_eq!(bed.gateway.plugin("own")["memory_bytes_max"], 2 << 20);
+    assert_eq!(bed.gateway.plugin(OWN)["memory_bytes_max"], 2 << 20);
     bed.orders.await_more(50);
     bed.end();
 }
@@ -272,8 +274,8 @@ fn a_worker_starved_by_other_load_is_not_taken_for_a_spinning_plugin() {
     let gateway = sluice!().config(any_route("orders", &[origin.address()], "")).start();
     let rounds = calibrate(&gateway, PICK_US);
     let busy = Busy::threads(2 * thread::available_parallelism().map_or(2, usize::from));
-    let version = text(&gateway.push("own", &works_hard(rounds))["version"]);
-    gateway.set_balancer("orders", "own", json!({}));
+    let version = text(&gateway.push(OWN, &works_hard(rounds))["version"]);
+    gateway.set_balancer("orders", OWN, json!({}));
     process::renice(gateway.pid(), 10);
     let interrupted = process::involuntary_switches(gateway.pid());
     let report = Load::to(gateway.address()).connections(4).run_count(REQUESTS);
@@ -291,8 +293,8 @@ fn a_worker_starved_by_other_load_is_not_taken_for_a_spinning_plugin() {
 /// How many rounds take a pick so long.
 fn calibrate(gateway: &Sluice, pick_us: f64) -> u32 {
     const ROUNDS: u32 = 20_000;
-    let version = text(&gateway.push("own", &works_hard(ROUNDS))["version"]);
-    gateway.set_balancer("orders", "own", json!({}));
+    let version = text(&gateway.push(OWN, &works_hard(ROUNDS))["version"]);
+    gateway.set_balancer("orders", OWN, json!({}));
     Load::to(gateway.address()).connections(2).run_count(640).expect_no_failures();
     let label = format!("version=\"{version}\"");
     let sum_s = gateway.metric("sluice_plugin_call_duration_seconds_sum", &[&label]);

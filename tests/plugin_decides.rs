@@ -4,9 +4,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use sluice_harness::{
-    Load, Origin, Refused, RunningLoad, Sluice, any_route, guest::built, service, sluice,
-};
+use sluice_harness::{Load, Origin, Refused, RunningLoad, Sluice, any_route, guest::built, service, sluice};
 
 /// Requests of which each must go where the policy says. More than the connections of the load, so that both workers
 /// have served some.
@@ -43,9 +41,11 @@ fn all_traffic_moves_to_the_slot_that_the_pushed_policy_picks() {
     let report = load.stop();
     report.expect_no_failures();
     for instance in ["a", "b", "c"] {
-        let before = report.samples.iter().take(REQUESTS as usize / 2).filter(|sample| {
-            sample.result.as_ref().is_ok_and(|(_, answered)| answered == instance)
-        });
+        let before = report
+            .samples
+            .iter()
+            .take(REQUESTS as usize / 2)
+            .filter(|sample| sample.result.as_ref().is_ok_and(|(_, answered)| answered == instance));
         assert!(before.count() > 0, "round robin used {instance}: {report}");
     }
     for ((from, to), instance) in moved.into_iter().zip(["a", "b", "a"]) {

@@ -8,6 +8,6 @@
   (core instance $instance (instantiate $module))
   (func $complete (param "completions" (list u32)) (param "now" u64)
     (canon lift (core func $instance "complete")
-      (memory $instance "memory") (realloc (func $instance "realloc"))))
+      (memory (core memory $instance "memory")) (realloc (core func $instance "realloc"))))
   (instance $balancer (export "complete" (func $complete)))
   (export "sluice:plugin/balancer@0.1.0" (instance $balancer)))

@@ -14,7 +14,13 @@ const ACTIVATES: &str =
 const KEEPS: &str = "the gateway compiles and keeps it …";
 
 /// Says on stderr what takes long while it does; with `quiet`, nothing.
-pub(super) fn run(client: &Client, name: Option<PluginName>, file: &Path, keep_only: bool, quiet: bool) -> Result<Output, Failure> {
+pub(super) fn run(
+    client: &Client,
+    name: Option<PluginName>,
+    file: &Path,
+    keep_only: bool,
+    quiet: bool,
+) -> Result<Output, Failure> {
     let component = component::read(file)?;
     let name = name.map_or_else(|| component::name_of(file), Ok)?;
     if !quiet {

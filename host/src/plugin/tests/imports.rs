@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue};
 use smallvec::smallvec;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::guest::{Guest, InProcess, component_of, component_with_adapter, context, member, pick, pick_for, plugin_name, runtime};
+use super::guest::{
+    Guest, InProcess, component_of, component_with_adapter, context, member, pick, pick_for, plugin_name, runtime,
+};
 use crate::plugin::{BalancerInstance, Incoming};
 
 #[test]
