@@ -83,7 +83,9 @@ impl Trial {
 fn a_canary_with_three_percent_errors_is_withdrawn() {
     let trial = Trial::begin();
     // Beside what a busy machine adds at random, both are equally fast.
-    trial.origins.each_ref().map(|origin| origin.set_delay(Duration::from_millis(10)));
+    for origin in &trial.origins {
+        origin.set_delay(Duration::from_millis(10));
+    }
     trial.origins[1].set_failures(30, 500);
     let (reason, report) = trial.until_withdrawn(&built("second-slot"), 30, ERRORS_REQUESTS_MAX);
     assert!(reason.contains("of its attempts failed"), "{reason}");

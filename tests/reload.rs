@@ -90,7 +90,8 @@ fn a_reload_under_load_fails_no_request_and_is_seen_whole() {
         any_route("orders", &addresses, &format!("timeout = \"{} s\"", 10 + n)) + &headers
     };
     let gateway = sluice!().config(both(0)).start();
-    let load = Load::to(gateway.address()).rate(300.0).start();
+    // After each change more requests than connections: some of them are sent after it.
+    let load = Load::to(gateway.address()).rate(300.0).connections(8).start();
     let mut phases = Vec::new();
     for n in 1..=RELOADS {
         gateway.rewrite_config(&both(n));

@@ -27,8 +27,11 @@ const WARM_UP_SWAPS: usize = 20;
 /// other things too, that happens. A policy that has forgotten everything sends it more than 100.
 const STALLED_MAX: u64 = 10;
 
-/// Between two swaps so many requests are served, so that each version decides for some.
-const REQUESTS_BETWEEN: u64 = 10;
+const CONNECTIONS: usize = 16;
+
+/// Between two swaps so many requests are served: more than there are connections, so that some are sent after the
+/// first and answered before the second.
+const REQUESTS_BETWEEN: u64 = 24;
 
 #[test]
 fn a_hundred_swaps_under_load_at_half_capacity_fail_no_request() {
@@ -45,9 +48,10 @@ fn soak_ten_thousand_swaps_under_load_fail_no_request() {
 fn swaps_fail_no_request(swaps: usize) {
     let origins = ["a", "b"].map(Origin::start);
     let gateway = gateway(&origins, "balancer = { plugin = \"round-robin\" }");
-    let capacity = capacity_rps(Load::to(gateway.address()), Duration::from_secs(1));
+    let load = || Load::to(gateway.address()).connections(CONNECTIONS);
+    let capacity = capacity_rps(load(), Duration::from_secs(1));
     println!("capacity {capacity:.0} requests/s, load at half of it");
-    let load = Load::to(gateway.address()).rate(capacity / 2.0).start();
+    let load = load().rate(capacity / 2.0).start();
     // Each push is a binary of its own, so each is compiled, stored and pruned too.
     let versions = [built("first-slot"), built("second-slot")];
     let mut phases = Vec::new();
