@@ -104,6 +104,9 @@ pub(super) enum PluginCommand {
         name: Option<PluginName>,
         /// The component
         file: PathBuf,
+        /// Only keep it, for a canary or to activate it later
+        #[arg(long)]
+        keep_only: bool,
         #[command(flatten)]
         control: ControlFlags,
     },

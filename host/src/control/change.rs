@@ -16,6 +16,11 @@ pub enum Change {
         plugin: PluginName,
         component: Bytes,
     },
+    /// A component is kept as a version of its plugin, to be tried or brought into use later.
+    Upload {
+        plugin: PluginName,
+        component: Bytes,
+    },
     Activate {
         plugin: PluginName,
         version: VersionId,
@@ -79,6 +84,10 @@ pub struct Applied {
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionId>,
+    /// The version that was sent, where the change brought one.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uploaded: Option<VersionId>,
     /// One for each worker, once all have adopted the new state.
     pub workers: Vec<WorkerAdoption>,
     /// What became of what the predecessors had learned; those that had nothing to hand over are left out.

@@ -23,6 +23,8 @@ pub enum HistoryKind {
     Reloaded,
     /// A change was refused; nothing changed.
     Refused,
+    /// A version of a plugin was uploaded, and is not in use.
+    Uploaded,
     /// Another version of a plugin came into use.
     Activated,
     RolledBack,

@@ -79,7 +79,8 @@ pub enum StartError {
 /// One worker's answer to a new state.
 #[derive(Clone, Copy, Debug)]
 pub struct Adoption {
-    /// CPU time that the worker spent away from requests for it.
+    /// CPU time that the worker spent away from requests for it: to save what its instances had learned, and to
+    /// adopt.
     pub gap: Duration,
 }
 

@@ -121,6 +121,8 @@ pub struct Worker {
     state: RefCell<Rc<WorkerState>>,
     rng: RefCell<fastrand::Rng>,
     completions_due: Notify,
+    /// CPU time that saving states has taken since a state was adopted.
+    saving: Cell<Duration>,
     /// Whether the delivering task is told already.
     delivery_armed: Cell<bool>,
     /// Told of each new state, and when draining begins.
@@ -163,6 +165,7 @@ async fn serve(seat: Seat) {
         state: RefCell::new(Rc::new(WorkerState::empty(state::nothing(seat.limits)))),
         rng: RefCell::new(fastrand::Rng::with_seed(seat.seed)),
         completions_due: Notify::new(),
+        saving: Cell::default(),
         delivery_armed: Cell::new(false),
         changed: Notify::new(),
         next_client: Cell::new(0),
@@ -312,20 +315,24 @@ impl Worker {
         let Some(service) = state.service(service) else { return SavedStates::default() };
         // What is known but not delivered yet belongs to what was learned.
         self.deliver(service);
+        let before = thread_cpu_time();
         let save = |arm: &Arm| self.call(service, arm, crate::plugin::BalancerInstance::save);
-        SavedStates {
+        let saved = SavedStates {
             incumbent: save(&service.policy.incumbent),
             candidate: service.policy.candidate.as_ref().and_then(|(_, arm)| save(arm)),
-        }
+        };
+        let took = thread_cpu_time().saturating_sub(before);
+        self.saving.set(self.saving.get() + took);
+        saved
     }
 
     fn adopt(&self, prepared: PreparedState) -> Adoption {
         let before = thread_cpu_time();
         let next = Rc::new(self.state.borrow().succeed(prepared, &self.retired));
         self.state.replace(next);
-        let gap = thread_cpu_time().saturating_sub(before);
+        let adopting = thread_cpu_time().saturating_sub(before);
         self.changed.notify_waiters();
-        Adoption { gap }
+        Adoption { gap: self.saving.take() + adopting }
     }
 
     /// Stops accepting and waits for the requests there are. Returns how many connections were cut off.

@@ -7,7 +7,11 @@
 
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod gateway;
+pub mod guest;
+#[path = "../../guests/in_text.rs"]
+pub mod guests;
 pub mod load;
 pub mod origin;
 pub mod process;
@@ -19,7 +23,9 @@ pub mod wait;
 
 pub use client::{Answer, Client};
 pub use config::{any_route, endpoints, service};
+pub use control::Refused;
 pub use gateway::{Sluice, SluiceBuilder};
+pub use guest::Guest;
 pub use load::{Failure, Load, Report, RunningLoad, capacity_rps};
 pub use origin::{Origin, Seen};
 pub use python::PythonPeer;

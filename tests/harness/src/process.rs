@@ -2,6 +2,8 @@
 
 use std::{env, fs, path::PathBuf, process::Command};
 
+use rustix::process::Pid;
+
 /// Resident memory of a process, in bytes.
 pub fn rss_bytes(pid: u32) -> u64 {
     status_bytes(pid, "VmRSS")
@@ -25,6 +27,29 @@ pub fn cpu_ticks(pid: u32) -> u64 {
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let mut next = || fields.next().and_then(|field| field.parse::<u64>().ok()).expect("proc(5): utime and stime");
     next() + next()
+}
+
+/// Gives every thread of a process this niceness (on Linux each has its own).
+pub fn renice(pid: u32, niceness: i32) {
+    for thread in threads(pid) {
+        // A thread may have ended meanwhile.
+        let _ = rustix::process::setpriority_process(Pid::from_raw(thread), niceness);
+    }
+}
+
+/// How often the threads of a process have lost the CPU to others although they had something to do.
+pub fn involuntary_switches(pid: u32) -> u64 {
+    let of_thread = |thread| {
+        let status = fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?;
+        line.trim().parse::<u64>().ok()
+    };
+    threads(pid).filter_map(of_thread).sum()
+}
+
+fn threads(pid: u32) -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is alive");
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// A program that the test needs and the project does not bring: none where it is missing, and then the test

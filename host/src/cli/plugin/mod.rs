@@ -12,7 +12,9 @@ pub(super) fn run(command: PluginCommand, as_json: bool) -> Result<Output, Failu
         PluginCommand::New { name, kind, dir } => local::new(&name, kind, dir),
         PluginCommand::Build { crate_dir, out } => local::build(&crate_dir, out.as_deref()),
         PluginCommand::Check { file, settings } => check::run(&file, settings.as_deref()),
-        PluginCommand::Push { name, file, control } => push::run(&Client::new(&control)?, name, &file, as_json),
+        PluginCommand::Push { name, file, keep_only, control } => {
+            push::run(&Client::new(&control)?, name, &file, keep_only, as_json)
+        }
         PluginCommand::List { control } => versions::list(&Client::new(&control)?),
         PluginCommand::Activate { name, version, control } => {
             versions::activate(&Client::new(&control)?, &name, version)

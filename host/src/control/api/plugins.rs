@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Path, Query, Request, State, rejection::QueryRejection},
+    http::StatusCode,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
@@ -44,19 +45,37 @@ pub async fn show(
     Ok(Json(report::plugin(&control, &path_name(&name)?)?))
 }
 
+/// How a component is uploaded.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushOptions {
+    #[serde(default = "yes")]
+    activate: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// Uploads a component. It is compiled, checked, configured for every service that uses the plugin, and then in use on
-/// every worker; or, if any of that fails for any service, nothing changes.
-#[utoipa::path(put, path = "/plugins/{name}", tag = "plugins", params(("name" = String, Path)),
+/// every worker; or, if any of that fails for any service, nothing changes. With `activate=false` it is compiled, checked
+/// and kept, and no more: for a canary, or to be brought into use later.
+#[utoipa::path(put, path = "/plugins/{name}", tag = "plugins",
+    params(("name" = String, Path), ("activate" = Option<bool>, Query, description = "true where absent")),
     request_body(content = Vec<u8>, content_type = "application/wasm"),
     responses((status = 200, body = Applied), (status = 413, body = Problem), (status = 422, body = Problem)))]
 pub async fn push(
     State(control): State<Arc<Control>>,
     Path(name): Path<String>,
+    options: Result<Query<PushOptions>, QueryRejection>,
     request: Request,
 ) -> Result<Json<Applied>, Problem> {
     let plugin = path_name(&name)?;
+    let Query(options) = options.map_err(|wrong| Problem::new(StatusCode::BAD_REQUEST, wrong.body_text()))?;
     let component = component(request, &control.uploads).await?;
-    Ok(Json(control.apply(Change::Push { plugin, component }).await?))
+    let change =
+        if options.activate { Change::Push { plugin, component } } else { Change::Upload { plugin, component } };
+    Ok(Json(control.apply(change).await?))
 }
 
 /// Forgets what was uploaded for a plugin: what the configuration file or the binary brings is in use again.

@@ -10,7 +10,7 @@ use crate::{
         change::{Applied, Change, Refusal},
         history::{About, HistoryKind},
     },
-    model::PluginName,
+    model::{PluginName, VersionId},
     telemetry,
 };
 
@@ -47,10 +47,15 @@ impl Publisher {
 
     async fn carry_out(&mut self, change: Change) -> Result<Applied, Refusal> {
         let before = self.current.borrow().clone().ok_or(Refusal::ShuttingDown)?;
+        let uploaded = match &change {
+            Change::Push { component, .. } | Change::Upload { component, .. } => Some(VersionId::of(component)),
+            _ => None,
+        };
         let Intent { mut draft, kind, about, message } = self.intend(&before, change).await?;
         draft.desired.end_pointless_canaries();
         let forgotten = draft.forgotten.is_some();
         let mut applied = self.transact(draft).await?;
+        applied.uploaded = uploaded;
         if let Some(plugin) = &about.plugin {
             let current = self.current.borrow();
             applied.version = current.as_ref().and_then(|current| current.desired.active(plugin));
@@ -97,6 +102,7 @@ fn describe(change: &Change) -> String {
     match change {
         Change::Reload => "reload".to_owned(),
         Change::Push { plugin, component } => format!("push of plugin {plugin} ({} bytes)", component.len()),
+        Change::Upload { plugin, component } => format!("upload of plugin {plugin} ({} bytes)", component.len()),
         Change::Activate { plugin, version } => format!("activation of {plugin} {version}"),
         Change::RollBack { plugin } => format!("rollback of plugin {plugin}"),
         Change::Forget { plugin } => format!("removal of plugin {plugin}"),

@@ -52,6 +52,7 @@ impl Publisher {
             }
             Change::Refresh => Ok(Intent::new(desired, HistoryKind::MembershipChanged, "endpoints came or went")),
             Change::Push { plugin, component } => self.push(desired, &plugin, component).await,
+            Change::Upload { plugin, component } => self.upload(desired, &plugin, component).await,
             Change::Activate { plugin, version } => self.activate(desired, &plugin, version),
             Change::RollBack { plugin } => self.roll_back(desired, &plugin),
             Change::GiveUp { plugin, version, reason } => self.give_up(desired, &plugin, version, &reason),

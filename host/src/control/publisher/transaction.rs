@@ -127,7 +127,7 @@ impl Publisher {
         }
         self.report(faults);
         let workers = adoptions.iter().enumerate().map(|(worker, adoption)| self.adopted(worker, adoption)).collect();
-        Ok(Applied { changed: true, generation, version: None, workers, restores, warnings })
+        Ok(Applied { changed: true, generation, workers, restores, warnings, ..Applied::default() })
     }
 
     async fn prepare(

@@ -18,6 +18,7 @@ use crate::{
         history::HistoryKind,
     },
     model::{Percent, PluginKind, PluginName, ServiceName, VersionId},
+    plugin::Version,
 };
 
 impl Publisher {
@@ -27,21 +28,27 @@ impl Publisher {
         plugin: &PluginName,
         component: Bytes,
     ) -> Result<Intent, Refusal> {
-        let (runtime, name, bytes) = (Arc::clone(&self.runtime), plugin.clone(), component.clone());
-        let loaded = spawn_blocking(move || runtime.load(&name, &bytes)).await;
-        let version = loaded
-            .map_err(|error| Refusal::Failed(format!("compiling failed: {error}")))?
-            .map_err(|error| Refusal::invalid("this is no plugin", vec![ChangeProblem::plain(error.to_string())]))?;
-        if version.kind() != PluginKind::Balancer {
-            let message = format!("a plugin of kind {} is not available in this version of Sluice", version.kind());
-            return Err(Refusal::invalid("this plugin cannot be used", vec![ChangeProblem::plain(message)]));
-        }
+        let version = self.load_new(plugin, &component).await?;
         let id = version.id();
         let mut draft = with_active(desired, plugin, id);
         draft.loaded.push(version);
         draft.components.push((plugin.clone(), component));
         let what = format!("version {id} was uploaded and is in use");
         Ok(Intent::of_plugin(draft, HistoryKind::Activated, plugin, Some(id), what))
+    }
+
+    /// Kept, and not in use.
+    pub(super) async fn upload(
+        &self,
+        desired: Desired,
+        plugin: &PluginName,
+        component: Bytes,
+    ) -> Result<Intent, Refusal> {
+        let id = self.load_new(plugin, &component).await?.id();
+        let mut draft = Draft::of(desired);
+        draft.components.push((plugin.clone(), component));
+        let what = format!("version {id} was uploaded");
+        Ok(Intent::of_plugin(draft, HistoryKind::Uploaded, plugin, Some(id), what))
     }
 
     pub(super) fn activate(
@@ -148,6 +155,20 @@ impl Publisher {
         let version = canary.ok_or_else(|| no_canary(plugin))?.version;
         let what = format!("version {version} is withdrawn: {reason}");
         Ok(Intent::of_plugin(Draft::of(desired), HistoryKind::CanaryWithdrawn, plugin, Some(version), what))
+    }
+
+    /// Compiles and checks.
+    async fn load_new(&self, plugin: &PluginName, component: &Bytes) -> Result<Arc<Version>, Refusal> {
+        let (runtime, name, bytes) = (Arc::clone(&self.runtime), plugin.clone(), component.clone());
+        let loaded = spawn_blocking(move || runtime.load(&name, &bytes)).await;
+        let version = loaded
+            .map_err(|error| Refusal::Failed(format!("compiling failed: {error}")))?
+            .map_err(|error| Refusal::invalid("this is no plugin", vec![ChangeProblem::plain(error.to_string())]))?;
+        if version.kind() != PluginKind::Balancer {
+            let message = format!("a plugin of kind {} is not available in this version of Sluice", version.kind());
+            return Err(Refusal::invalid("this plugin cannot be used", vec![ChangeProblem::plain(message)]));
+        }
+        Ok(version)
     }
 
     fn back(&self, desired: &mut Desired, plugin: &PluginName) -> Result<VersionId, Refusal> {

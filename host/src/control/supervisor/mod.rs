@@ -135,9 +135,9 @@ impl Supervisor {
             Step::RestartAt { at, faults } => {
                 self.gone.insert(id, Gone { fault: fault.to_string(), faults, restart_at: at });
             }
-            Step::GiveUp { at, faults, within } => {
-                self.gone.insert(id.clone(), Gone { fault: fault.to_string(), faults: 1, restart_at: at });
-                let reason = format!("failed {faults} times within {} s", within.as_secs());
+            Step::GiveUp { at, faults, of_version, within } => {
+                self.gone.insert(id.clone(), Gone { fault: fault.to_string(), faults, restart_at: at });
+                let reason = format!("failed {of_version} times within {} s", within.as_secs());
                 self.give_up(&current, plugin, id.version, reason).await;
             }
         }

@@ -38,7 +38,14 @@ pub enum Step {
         faults: u32,
     },
     /// The version before should take its place; where there is none, restart as well.
-    GiveUp { at: Instant, faults: usize, within: Duration },
+    GiveUp {
+        at: Instant,
+        /// In a row, this one included.
+        faults: u32,
+        /// Of the version, on any worker.
+        of_version: usize,
+        within: Duration,
+    },
 }
 
 /// Remembers faults, and the restarts that follow from them.
@@ -82,9 +89,9 @@ impl Restarts {
         if recent.len() < FAULTS_MAX {
             return Step::RestartAt { at, faults };
         }
-        let faults = recent.len();
+        let of_version = recent.len();
         recent.clear();
-        Step::GiveUp { at, faults, within: FAULTS_WITHIN }
+        Step::GiveUp { at, faults, of_version, within: FAULTS_WITHIN }
     }
 
     pub fn next_due(&self) -> Option<Instant> {
@@ -170,7 +177,7 @@ mod tests {
         for worker in 0..4 {
             assert!(matches!(restarts.fault(instance(worker), now), Step::RestartAt { .. }));
         }
-        assert!(matches!(restarts.fault(instance(4), now), Step::GiveUp { faults: 5, .. }));
+        assert!(matches!(restarts.fault(instance(4), now), Step::GiveUp { of_version: 5, .. }));
     }
 
     #[test]

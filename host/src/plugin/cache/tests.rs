@@ -3,7 +3,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
 use super::*;
 use crate::plugin::{
     Runtime, RuntimeError,
-    tests::guest::{Guest, context, pick, plugin_name},
+    tests::guest::{Guest, InProcess, context, pick, plugin_name},
 };
 
 /// Loads a guest in a runtime of its own, and answers whether its code came from the cache.

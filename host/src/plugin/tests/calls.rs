@@ -1,4 +1,4 @@
-use super::guest::{Guest, completion, context, member, pick, pick_for, runtime};
+use super::guest::{Guest, InProcess, completion, context, member, pick, pick_for, runtime};
 use crate::plugin::{Incoming, InstanceError, PickRequest, Problem};
 
 #[test]

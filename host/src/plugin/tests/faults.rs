@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::guest::{Guest, completion, context, member, pick, runtime};
+use super::guest::{Guest, InProcess, completion, context, member, pick, runtime};
 use crate::plugin::{
     BalancerInstance, Fault, FaultKind, InstanceError, PolicyContext,
     limits::{budget, thread_cpu},

@@ -1,140 +1,46 @@
-//! Components of a few lines: a core module in text, wrapped by `wit-component` against `wit/`.
+//! Components of a few lines, and instances of them in this process.
 
 use std::sync::Arc;
 
+use sluice_harness::guest::resolve;
+pub use sluice_harness::guest::{Guest, component, component_of};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::{Resolve, WorldId};
 
 use crate::{
     model::{Clock, Completion, Endpoint, EndpointState, Outcome, Slot, Weight},
     plugin::{BalancerInstance, Fault, Incoming, PickRequest, PolicyContext, Runtime, Version},
 };
 
-/// A balancer whose functions do nothing but what the test puts in: bodies in WebAssembly text.
-pub struct Guest {
-    /// Imports and further functions of the module.
-    pub items: &'static str,
-    pub configure: &'static str,
-    pub save: &'static str,
-    pub restore: &'static str,
-    pub update: &'static str,
-    pub pick: &'static str,
-    pub complete: &'static str,
+/// A guest without a gateway around it.
+pub trait InProcess {
+    fn version(&self, runtime: &Runtime) -> Arc<Version>;
+
+    /// One instance in a runtime of its own.
+    fn instance(&self) -> BalancerInstance;
 }
 
-/// Addresses below [`HEAP`] are for the bodies to use. What stands at address 0 is zero: the answers "fine", "none"
-/// and "empty"; `(call $answer slot)` answers a pick with a slot.
-impl Default for Guest {
-    fn default() -> Self {
-        Self {
-            items: "",
-            configure: "(i32.const 0)",
-            save: "(i32.const 0)",
-            restore: "(i32.const 0)",
-            update: "",
-            pick: "(i32.const 0)",
-            complete: "",
-        }
-    }
-}
-
-const HEAP: u32 = 4096;
-
-impl Guest {
-    /// The core module.
-    pub fn text(&self) -> String {
-        let Self { items, configure, save, restore, update, pick, complete } = self;
-        format!(
-            r#"(module
-  {items}
-  (memory (export "memory") 1)
-  (global $heap (mut i32) (i32.const {HEAP}))
-  (func $realloc (export "cabi_realloc") (param i32 i32) (param $align i32) (param $len i32) (result i32)
-    (local $at i32)
-    (local.set $at (i32.and
-      (i32.add (global.get $heap) (i32.sub (local.get $align) (i32.const 1)))
-      (i32.sub (i32.const 0) (local.get $align))))
-    (global.set $heap (i32.add (local.get $at) (local.get $len)))
-    (block $fits
-      (br_if $fits (i32.le_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536))))
-      (br_if $fits (i32.ne (i32.const -1) (memory.grow (i32.add (i32.const 1)
-        (i32.shr_u (local.get $len) (i32.const 16))))))
-      unreachable)
-    (local.get $at))
-  (func $answer (param $slot i32) (result i32)
-    (i32.store (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (local.get $slot)) (i32.const 16))
-  (func $free_all (global.set $heap (i32.const {HEAP})))
-  (func $configure (export "sluice:plugin/policy@0.1.0#configure")
-    (param $name i32) (param $name_len i32) (param $settings i32) (param $settings_len i32) (param $seed i64)
-    (result i32) {configure})
-  (func $save (export "sluice:plugin/policy@0.1.0#save") (result i32) {save})
-  (func $restore (export "sluice:plugin/policy@0.1.0#restore") (param $state i32) (param $len i32) (result i32)
-    {restore})
-  (func $update (export "sluice:plugin/balancer@0.1.0#update") (param $members i32) (param $len i32) (param $now i64)
-    {update} (call $free_all))
-  (func $pick (export "sluice:plugin/balancer@0.1.0#pick")
-    (param $now i64) (param $random i64) (param $hash i64) (param $attempt i32) (result i32)
-    {pick})
-  (func $complete (export "sluice:plugin/balancer@0.1.0#complete")
-    (param $completions i32) (param $len i32) (param $now i64) {complete} (call $free_all)))"#
-        )
-    }
-
-    /// The component, of world `balancer-plugin`.
-    pub fn component(&self) -> Vec<u8> {
-        component(&self.text(), "balancer-plugin")
-    }
-
-    /// The component as a toolchain for WASI 0.1 makes it: with the adapter from that to 0.2.
-    pub fn component_with_adapter(&self) -> Vec<u8> {
-        use wasi_preview1_component_adapter_provider::{
-            WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-        };
-        let (resolve, world) = resolve(&[], true, "balancer-plugin");
-        let mut module = wat::parse_str(self.text()).expect("the text parses");
-        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
-        let mut encoder = ComponentEncoder::default();
-        let adapter = (WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER);
-        encoder.module(&module).expect("the module fits").adapter(adapter.0, adapter.1).expect("the adapter fits");
-        encoder.encode().expect("the module fits its world")
-    }
-
-    pub fn version(&self, runtime: &Runtime) -> Arc<Version> {
+impl InProcess for Guest {
+    fn version(&self, runtime: &Runtime) -> Arc<Version> {
         runtime.load(&plugin_name(), &self.component()).expect("the guest is right")
     }
 
-    /// One instance in a runtime of its own.
-    pub fn instance(&self) -> BalancerInstance {
+    fn instance(&self) -> BalancerInstance {
         self.version(&runtime()).balancer(&context()).expect("the guest configures")
     }
 }
 
-/// Wraps a core module in text into a component of a world of ours.
-pub fn component(text: &str, world: &str) -> Vec<u8> {
-    component_of(text, &[], true, world)
-}
-
-/// Wraps a core module in text into a component of a world. `wit` are packages of the test's own, in order of need;
-/// `ours` says whether they stand upon the real `sluice:plugin`.
-pub fn component_of(text: &str, wit: &[&str], ours: bool, world: &str) -> Vec<u8> {
-    let (resolve, world) = resolve(wit, ours, world);
-    let mut module = wat::parse_str(text).expect("the text parses");
+/// The component as a toolchain for WASI 0.1 makes it: with the adapter from that to 0.2.
+pub fn component_with_adapter(guest: &Guest) -> Vec<u8> {
+    use wasi_preview1_component_adapter_provider::{
+        WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    };
+    let (resolve, world) = resolve(&[], true, "balancer-plugin");
+    let mut module = wat::parse_str(guest.text()).expect("the text parses");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("the world fits");
     let mut encoder = ComponentEncoder::default();
-    encoder.module(&module).expect("the module fits").encode().expect("the module fits its world")
-}
-
-fn resolve(wit: &[&str], ours: bool, world: &str) -> (Resolve, WorldId) {
-    let mut resolve = Resolve::default();
-    let mut package = None;
-    if ours {
-        package = Some(resolve.push_path("../wit").expect("the WIT parses").0);
-    }
-    for text in wit {
-        package = Some(resolve.push_source("test.wit", text).expect("the test's WIT parses"));
-    }
-    let world = resolve.select_world(package.as_slice(), Some(world)).expect("the world is there");
-    (resolve, world)
+    let adapter = (WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER);
+    encoder.module(&module).expect("the module fits").adapter(adapter.0, adapter.1).expect("the adapter fits");
+    encoder.encode().expect("the module fits its world")
 }
 
 pub fn runtime() -> Arc<Runtime> {

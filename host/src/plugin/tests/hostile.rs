@@ -2,7 +2,7 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
-use super::guest::{Guest, context, pick, runtime};
+use super::guest::{Guest, InProcess, context, pick, runtime};
 use crate::plugin::{Version, limits::GUEST_BYTES_MAX};
 
 /// Answers with whatever it is told: the state that is restored begins with the addresses that `pick`, `save` and

@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue};
 use smallvec::smallvec;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::guest::{Guest, component_of, context, member, pick, pick_for, plugin_name, runtime};
+use super::guest::{
+    Guest, InProcess, component_of, component_with_adapter, context, member, pick, pick_for, plugin_name, runtime,
+};
 use crate::plugin::{BalancerInstance, Incoming};
 
 #[test]
@@ -349,7 +351,7 @@ fn a_component_of_a_wasi_toolchain_runs_and_prints() {
             (call $answer (i32.load (i32.const 72)))",
         ..Guest::default()
     };
-    let version = runtime().load(&plugin_name(), &guest.component_with_adapter()).unwrap_or_else(|e| panic!("{e}"));
+    let version = runtime().load(&plugin_name(), &component_with_adapter(&guest)).unwrap_or_else(|e| panic!("{e}"));
     let mut instance = version.balancer(&context()).unwrap();
     let lines = logged(|| assert_eq!(pick(&mut instance).unwrap(), Some(8), "bytes written"));
     let line: serde_json::Value = serde_json::from_str(lines.trim()).expect("one line");

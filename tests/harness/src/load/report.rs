@@ -75,6 +75,12 @@ impl Report {
         Self { samples: inside.cloned().collect(), reconnects: 0 }
     }
 
+    /// The requests that were sent and answered in `from..to`: nothing before or after had to do with them.
+    pub fn within(&self, from: Instant, to: Instant) -> Self {
+        let inside = self.samples.iter().filter(|sample| from <= sample.sent && sample.ended < to);
+        Self { samples: inside.cloned().collect(), reconnects: 0 }
+    }
+
     /// The latency that `share` of the requests (0.99, say) do not exceed.
     pub fn latency(&self, share: f64) -> Duration {
         let mut latencies: Vec<Duration> = self.samples.iter().map(|sample| sample.latency).collect();
