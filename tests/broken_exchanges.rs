@@ -1,7 +1,11 @@
 //! Exchanges that break midway, at either end: nobody is told that they were whole, and nothing leaks.
 
+use std::sync::mpsc;
+
 use http::Method;
-use sluice_harness::{Origin, RawConnection, RawOrigin, Sluice, Version, any_route, sluice, transfer, wait_until};
+use sluice_harness::{
+    DEADLINE, Origin, RawConnection, RawOrigin, Sluice, Version, any_route, raw_origin, sluice, transfer, wait_until,
+};
 
 #[test]
 fn a_client_that_leaves_during_the_answer_is_counted_out() {
@@ -135,18 +139,21 @@ fn an_origin_that_refuses_connections_is_a_502_that_names_the_stage() {
 
 #[test]
 fn a_kept_connection_that_the_origin_has_closed_is_replaced() {
+    let (closed, closes) = mpsc::channel();
     // One answer a connection, and no word that it will end.
-    let origin = RawOrigin::start(|mut exchange| {
-        exchange.answer(sluice_harness::raw_origin::OK);
+    let origin = RawOrigin::start(move |mut exchange| {
+        exchange.answer(raw_origin::OK);
+        drop(exchange);
+        closed.send(()).expect("the test outlives its origin");
     });
-    let gateway =
-        sluice!().config(format!("[gateway]\nworkers = 1\n{}", any_route("service", &[origin.address()], "")));
-    let gateway = gateway.start();
+    let gateway = sluice!().config(any_route("service", &[origin.address()], "")).start();
     let client = gateway.client();
-    for number in 1..=50 {
+    for number in 1..=500 {
         let sent = client.send(Method::POST, "/", &[], b"body".to_vec());
         assert!(sent.status == 200, "request {number}: {sent}");
+        closes.recv_timeout(DEADLINE).expect("the origin closes");
     }
+    assert_eq!(origin.connections(), 500);
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl EndpointLane {
             Protocol::Http1 => {
                 let io = self.dial().await?;
                 let (sender, driver) = http1::Builder::new().handshake(io).await.map_err(ConnectError::Handshake)?;
-                Ok(Connection::H1(Box::new(H1Connection { sender, driver, ended: false })))
+                Ok(Connection::H1(Box::new(H1Connection { sender, driver: Some(driver), ended: false })))
             }
             Protocol::H2 => self.share_h2().await.map(Connection::H2),
         }
@@ -169,14 +169,16 @@ impl EndpointLane {
 /// An HTTP/1 connection, driven by its user.
 pub struct H1Connection {
     sender: http1::SendRequest<RequestBody>,
-    driver: http1::Connection<TokioIo<TcpStream>, RequestBody>,
+    /// None once it has left a request unanswered.
+    driver: Option<http1::Connection<TokioIo<TcpStream>, RequestBody>>,
     ended: bool,
 }
 
 impl H1Connection {
     /// Reads and writes what can be. Without this nothing moves, the response's body neither.
     pub fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended && self.driver.poll_without_shutdown(cx).is_ready() {
+        let Some(driver) = &mut self.driver else { return };
+        if !self.ended && driver.poll_without_shutdown(cx).is_ready() {
             // Why it ended reaches the request or the body that was under way.
             self.ended = true;
         }
@@ -195,10 +197,17 @@ impl H1Connection {
         let mut unwoken = Context::from_waker(Waker::noop());
         let (driver, ended) = (&mut self.driver, &mut self.ended);
         poll_fn(|cx| {
-            if !*ended && driver.poll_without_shutdown(cx).is_ready() {
-                *ended = true;
+            if let Some(running) = driver.as_mut().filter(|_| !*ended) {
+                *ended = running.poll_without_shutdown(cx).is_ready();
             }
-            response.as_mut().poll(&mut unwoken)
+            let answer = response.as_mut().poll(&mut unwoken);
+            if answer.is_pending() && *ended {
+                // The endpoint had closed the connection, so the driver ended well and never took the request.
+                // Dropping it gives the request back.
+                *driver = None;
+                return response.as_mut().poll(&mut unwoken);
+            }
+            answer
         })
         .await
         .map_err(SendError::from)
@@ -206,7 +215,7 @@ impl H1Connection {
 
     /// The socket, and what was read from it beyond the head of a 101 response.
     pub fn into_tunnel(self) -> (TcpStream, bytes::Bytes) {
-        let parts = self.driver.into_parts();
+        let parts = self.driver.expect("it brought an answer").into_parts();
         (parts.io.into_inner(), parts.read_buf)
     }
 }
