@@ -1,14 +1,13 @@
 //! The gateway's life: everything bound and checked, then serving, then ended in order.
 
 use std::{
-    fs::{self, File},
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, watch},
@@ -19,19 +18,20 @@ use super::{
     api::{self, Access},
     canary::{self, CanaryBook},
     change::{Change, Refusal},
+    ground::{DataDir, Ground},
     handle::Control,
     history::{About, History, HistoryKind},
-    membership::names::{Names, NamesError},
-    overlay::{OverlayError, OverlayFile},
+    membership::names::NamesError,
+    overlay::OverlayError,
     publisher::{Parts, Publisher, desired::Desired},
     stock,
     supervisor::{GoneInstances, Supervisor},
 };
 use crate::{
     config::{self, Known},
-    gateway::{Gateway, StartError, StartOptions},
+    gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
-    plugin::{ComponentStore, Runtime, RuntimeError, StoreError},
+    plugin::{ComponentStore, RuntimeError, StoreError},
     telemetry::{AccessLogSink, AccessLogWriter, Metrics},
 };
 
@@ -75,39 +75,10 @@ pub enum RunError {
     Configuration(Refusal),
 }
 
-/// Plugins that a configuration may name: the stock ones, and those that were uploaded into `data_dir`.
-pub fn known_plugins(data_dir: &Path) -> Known {
-    let uploaded = match data_dir.is_dir() {
-        true => ComponentStore::open(data_dir).and_then(|store| store.plugins()).unwrap_or_default(),
-        // Looking makes nothing.
-        false => Vec::new(),
-    };
-    stock::components().map(|(plugin, _)| plugin).chain(uploaded).collect()
-}
-
 /// Runs the gateway until it is told to shut down. Nothing is left half-started by an error.
 pub async fn run(path: PathBuf, config: Config, triggers: mpsc::Receiver<Trigger>) -> Result<(), RunError> {
     start(&path, config).await?.serve(triggers).await;
     Ok(())
-}
-
-/// The folder of everything durable, held against a second gateway.
-struct DataDir {
-    path: PathBuf,
-    _lock: File,
-}
-
-impl DataDir {
-    fn open(path: &Path) -> Result<Self, RunError> {
-        let failed = |source| RunError::DataDir { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock")).map_err(failed)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::DataDirInUse { path: path.to_owned() }),
-            Err(error) => Err(failed(error.into())),
-        }
-    }
 }
 
 /// A gateway that serves.
@@ -124,19 +95,8 @@ pub(super) struct Running {
 
 /// Serves when it returns.
 pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunError> {
-    let data_dir = DataDir::open(&config.gateway.data_dir)?;
-    let store = Arc::new(ComponentStore::open(&data_dir.path)?);
-    let overlay_file = OverlayFile::in_dir(&data_dir.path);
-    let overlay = overlay_file.load()?;
-    let token = operator_token(&config)?;
-    let bases = super::publisher::bases(&config)
-        .map_err(|problems| RunError::Configuration(Refusal::invalid("plugins cannot be read", problems)))?;
-    let runtime = Runtime::new(Some(&data_dir.path.join("cache")))?;
-    let names = Names::new(&config.gateway.nameservers)?;
-    let address = config.control.address;
-    let listen = |source| RunError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen)?;
-    let bound = listener.local_addr().map_err(listen)?;
+    let Ground { data_dir, store, overlay_file, overlay, token, bases, runtime, names } = Ground::check(&config)?;
+    let (listener, address) = listen(config.control.address).await?;
     let metrics = Metrics::new();
     let (access_log, access_log_writer) =
         AccessLogSink::start(io::stdout(), metrics.access_log()).map_err(RunError::AccessLog)?;
@@ -154,63 +114,88 @@ pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunErr
     })?);
     let (canaries, gone, history) = (CanaryBook::default(), GoneInstances::default(), History::default());
     let desired = Desired { file: Arc::new(config), bases: Arc::new(bases), overlay, canaries: Default::default() };
-    let parts = Parts {
-        gateway: Arc::clone(&gateway),
-        runtime,
-        store: Arc::clone(&store),
-        overlay_file,
-        names: Arc::clone(&names),
-        metrics: Arc::clone(&metrics),
-        canaries: canaries.clone(),
-        gone: gone.clone(),
-        history: history.clone(),
-        clock,
-        events,
-        read_config: read_config(path, &data_dir.path),
-        seed: fastrand::u64(..),
-    };
-    let publisher = match Publisher::start(parts, desired).await {
+    let publisher = Publisher::start(
+        Parts {
+            gateway: Arc::clone(&gateway),
+            runtime,
+            store: Arc::clone(&store),
+            overlay_file,
+            names: Arc::clone(&names),
+            metrics: Arc::clone(&metrics),
+            canaries: canaries.clone(),
+            gone: gone.clone(),
+            history: history.clone(),
+            clock,
+            events,
+            read_config: read_config(path, &data_dir.path),
+            seed: fastrand::u64(..),
+        },
+        desired,
+    );
+    let publisher = match publisher.await {
         Ok(publisher) => publisher,
         Err(refusal) => {
-            gateway.shutdown(std::time::Duration::ZERO).await;
+            gateway.shutdown(Duration::ZERO).await;
             return Err(RunError::Configuration(refusal));
         }
     };
     let (publisher, publishing) = publisher.spawn();
     let control = Arc::new(Control {
-        address: bound,
+        address,
         gateway,
-        publisher: publisher.clone(),
-        metrics: Arc::clone(&metrics),
+        publisher,
+        metrics,
         store,
-        names: Arc::clone(&names),
-        canaries: canaries.clone(),
-        history: history.clone(),
-        gone: gone.clone(),
+        names,
+        canaries,
+        history,
+        gone,
         uploads: Semaphore::new(api::UPLOADS_MAX),
         shutting_down: AtomicBool::new(false),
     });
-    let gauges = Arc::downgrade(&control);
-    metrics.set_gauges(move || gauges.upgrade().map(|control| control.gauges()).unwrap_or_default());
-    let (shutdown, shutting_down) = watch::channel(false);
-    let router = api::router(Arc::clone(&control), Access::new(bound, token.as_deref()));
-    let api = tokio::spawn(api::serve(listener, router, shutting_down));
-    let supervisor = Supervisor::new(publisher.clone(), Arc::clone(&metrics), history.clone(), gone, fastrand::u64(..));
-    let others = vec![
-        tokio::spawn(supervisor.run(worker_events)),
-        tokio::spawn(canary::watch(publisher, canaries, metrics)),
-        tokio::spawn(names.keep_fresh()),
-    ];
-    for bound in control.bound() {
-        tracing::info!(address = %bound, "listening");
-    }
-    tracing::info!(address = %bound, "control listening");
-    history.note(HistoryKind::Started, About::default(), format!("the gateway serves, process {}", std::process::id()));
-    let access_log = Some(access_log_writer);
-    Ok(Running { control, shutdown, api, publisher: publishing, others, access_log, _data_dir: data_dir })
+    Ok(Running::begin(control, listener, token.as_deref(), worker_events, publishing, access_log_writer, data_dir))
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed = |source| RunError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 impl Running {
+    /// Starts everything that runs beside the data path and the publisher.
+    fn begin(
+        control: Arc<Control>,
+        listener: TcpListener,
+        token: Option<&str>,
+        worker_events: mpsc::UnboundedReceiver<WorkerEvent>,
+        publisher: JoinHandle<()>,
+        access_log: AccessLogWriter,
+        data_dir: DataDir,
+    ) -> Self {
+        let (metrics, handle) = (&control.metrics, &control.publisher);
+        let gauges = Arc::downgrade(&control);
+        metrics.set_gauges(move || gauges.upgrade().map(|control| control.gauges()).unwrap_or_default());
+        let (shutdown, shutting_down) = watch::channel(false);
+        let router = api::router(Arc::clone(&control), Access::new(control.address, token));
+        let api = tokio::spawn(api::serve(listener, router, shutting_down));
+        let (history, gone) = (control.history.clone(), control.gone.clone());
+        let supervisor = Supervisor::new(handle.clone(), Arc::clone(metrics), history, gone, fastrand::u64(..));
+        let others = vec![
+            tokio::spawn(supervisor.run(worker_events)),
+            tokio::spawn(canary::watch(handle.clone(), control.canaries.clone(), Arc::clone(metrics))),
+            tokio::spawn(Arc::clone(&control.names).keep_fresh()),
+        ];
+        for address in control.bound() {
+            tracing::info!(%address, "listening");
+        }
+        tracing::info!(address = %control.address, "control listening");
+        let message = format!("the gateway serves, process {}", std::process::id());
+        control.history.note(HistoryKind::Started, About::default(), message);
+        Self { control, shutdown, api, publisher, others, access_log: Some(access_log), _data_dir: data_dir }
+    }
+
     async fn serve(mut self, mut triggers: mpsc::Receiver<Trigger>) {
         let mut reloads = JoinSet::new();
         while let Some(Trigger::ReloadAsked | Trigger::FileChanged) = triggers.recv().await {
@@ -251,29 +236,16 @@ impl Running {
     }
 }
 
+/// Reloads at once: one under way and one that waits, which will see the file's latest content.
+const RELOADS_MAX: usize = 2;
+
+/// Plugins that a configuration may name: the stock ones, and those that were uploaded into `data_dir`.
+pub fn known_plugins(data_dir: &Path) -> Known {
+    let uploaded = ComponentStore::kept_in(data_dir);
+    stock::components().map(|(plugin, _)| plugin).chain(uploaded).collect()
+}
+
 fn read_config(path: &Path, data_dir: &Path) -> super::publisher::ReadConfig {
     let (path, data_dir) = (path.to_owned(), data_dir.to_owned());
     Arc::new(move || config::load(&path, &known_plugins(&data_dir)))
-}
-
-/// Reloads at once: one under way and one that waits, which will see the file's latest content.
-const RELOADS_MAX: usize = 2;
-/// Longest token file.
-const TOKEN_BYTES_MAX: u64 = 4096;
-
-fn operator_token(config: &Config) -> Result<Option<String>, RunError> {
-    let address = config.control.address;
-    let Some(path) = &config.control.operator_token_file else {
-        return if address.ip().is_loopback() { Ok(None) } else { Err(RunError::TokenMissing(address)) };
-    };
-    let failed = |problem: String| RunError::Token { path: path.clone(), problem };
-    let mut token = String::new();
-    let file = File::open(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
-    io::Read::read_to_string(&mut io::Read::take(file, TOKEN_BYTES_MAX), &mut token)
-        .map_err(|error| failed(format!("cannot be read: {error}")))?;
-    let token = token.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(failed("must hold one token of visible ASCII characters".to_owned()));
-    }
-    Ok(Some(token.to_owned()))
 }

@@ -37,10 +37,13 @@ pub struct Comparison {
     pub candidate: PluginTotals,
 }
 
+/// A canary's number, a service, and the version that the candidate is compared with there.
+type Trial = (u64, ServiceName, VersionId);
+
 /// Where the counters stood when each canary began.
 #[derive(Clone, Debug, Default)]
 pub struct CanaryBook {
-    baselines: Arc<Mutex<HashMap<(u64, ServiceName), Comparison>>>,
+    baselines: Arc<Mutex<HashMap<Trial, Comparison>>>,
 }
 
 impl CanaryBook {
@@ -58,7 +61,7 @@ impl CanaryBook {
             candidate: metrics.plugin_totals(service, plugin, canary.version),
         };
         let mut baselines = self.baselines.lock().expect("no holder of the lock panics");
-        let baseline = baselines.entry((canary.number, service.clone())).or_insert_with(|| now.clone());
+        let baseline = baselines.entry((canary.number, service.clone(), incumbent)).or_insert_with(|| now.clone());
         Comparison {
             incumbent: now.incumbent.since(&baseline.incumbent),
             candidate: now.candidate.since(&baseline.candidate),
@@ -68,6 +71,6 @@ impl CanaryBook {
     /// Forgets all canaries but these.
     pub fn retain(&self, numbers: &[u64]) {
         let mut baselines = self.baselines.lock().expect("no holder of the lock panics");
-        baselines.retain(|(number, _), _| numbers.contains(number));
+        baselines.retain(|(number, ..), _| numbers.contains(number));
     }
 }

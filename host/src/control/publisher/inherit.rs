@@ -8,7 +8,7 @@ use super::{
     Published,
     blocking::Blocking,
     desired::Binding,
-    instances::{Arms, ArmsByService, Recipe, Recipes},
+    instances::{Arms, ArmsByService, FaultInMaking, Recipe, Recipes},
     plan::Plan,
 };
 use crate::{
@@ -37,7 +37,7 @@ pub async fn inherit(
     recipes: &[Recipes],
     arms: ArmsByService,
     mut seed: impl FnMut() -> u64,
-) -> Result<(ArmsByService, Vec<Restore>), Refusal> {
+) -> Result<(ArmsByService, Vec<Restore>, Vec<FaultInMaking>), Refusal> {
     let (mut done, by_worker) = sort_by_worker(before, plan, arms);
     let mut saving = JoinSet::new();
     for (worker, heirs) in by_worker.into_iter().enumerate() {
@@ -63,14 +63,16 @@ pub async fn inherit(
             restoring.spawn(move || restore(heir, &recipes, seeds)).await;
         }
     }
-    let mut restores = Vec::new();
+    let (mut restores, mut faults) = (Vec::new(), Vec::new());
     while let Some(restored) = restoring.next().await {
-        let (index, worker, arms, reports) = restored.map_err(|error| Refusal::Failed(error.to_string()))?;
+        let Restored { index, worker, arms, reports, faulted } =
+            restored.map_err(|error| Refusal::Failed(error.to_string()))?;
         done[index][worker] = Some(arms);
         restores.extend(reports);
+        faults.extend(faulted);
     }
     restores.sort_by(|one, other| (&one.service, one.worker).cmp(&(&other.service, other.worker)));
-    Ok((done, restores))
+    Ok((done, restores, faults))
 }
 
 type ByWorker = Vec<Vec<(usize, ServiceName, Arms)>>;
@@ -112,49 +114,62 @@ fn share_out(states: SavedStates, old: &Binding, new: &Binding) -> (Option<Vec<u
     (pick(new.version), new.candidate.and_then(|(version, _)| pick(version)))
 }
 
-fn restore(heir: Heir, recipes: &Recipes, seeds: (u64, u64)) -> (usize, usize, Arms, Vec<Restore>) {
-    let Heir { index, worker, mut arms, incumbent_state, candidate_state } = heir;
-    let mut reports = Vec::new();
-    arms.incumbent = restore_one(&recipes.incumbent, worker, arms.incumbent, incumbent_state, seeds.0, &mut reports);
-    if let Some(recipe) = &recipes.candidate {
-        arms.candidate = restore_one(recipe, worker, arms.candidate, candidate_state, seeds.1, &mut reports);
-    }
-    (index, worker, arms, reports)
-}
-
-fn restore_one(
-    recipe: &Recipe,
+/// A pair of instances that has what it takes over.
+struct Restored {
+    index: usize,
     worker: usize,
-    instance: Option<BalancerInstance>,
-    state: Option<Vec<u8>>,
-    seed: u64,
-    reports: &mut Vec<Restore>,
-) -> Option<BalancerInstance> {
-    let (mut instance, state) = match (instance, state.filter(|state| !state.is_empty())) {
-        (Some(instance), Some(state)) => (instance, state),
-        (instance, _) => return instance,
-    };
-    let mut report = |problem| {
-        let (service, version) = (recipe.service.config.name.clone(), recipe.version.id());
-        reports.push(Restore { service, worker, version, bytes: state.len(), problem });
-    };
-    match instance.restore(&state) {
-        Ok(Ok(())) => {
-            report(None);
-            Some(instance)
-        }
-        Ok(Err(problem)) => {
-            report(Some(problem));
-            Some(instance)
-        }
-        Err(fault) => {
-            report(Some(format!("it failed in {fault}")));
-            fresh(recipe, seed)
-        }
-    }
+    arms: Arms,
+    reports: Vec<Restore>,
+    /// Of instances that had to be made once more and could not.
+    faulted: Vec<FaultInMaking>,
 }
 
-fn fresh(recipe: &Recipe, seed: u64) -> Option<BalancerInstance> {
-    // It was made a moment ago; should it fail now, the fallback decides and the supervisor tries again.
-    recipe.make(seed).inspect_err(|error: &InstanceError| tracing::warn!(%error, "a plugin instance was not made")).ok()
+fn restore(heir: Heir, recipes: &Recipes, seeds: (u64, u64)) -> Restored {
+    let Heir { index, worker, arms, incumbent_state, candidate_state } = heir;
+    let mut restored = Restored { index, worker, arms, reports: Vec::new(), faulted: Vec::new() };
+    let incumbent = restored.arms.incumbent.take();
+    restored.arms.incumbent = restored.restore_one(&recipes.incumbent, incumbent, incumbent_state, seeds.0);
+    if let Some(recipe) = &recipes.candidate {
+        let candidate = restored.arms.candidate.take();
+        restored.arms.candidate = restored.restore_one(recipe, candidate, candidate_state, seeds.1);
+    }
+    restored
+}
+
+impl Restored {
+    fn restore_one(
+        &mut self,
+        recipe: &Recipe,
+        instance: Option<BalancerInstance>,
+        state: Option<Vec<u8>>,
+        seed: u64,
+    ) -> Option<BalancerInstance> {
+        let (mut instance, state) = match (instance, state.filter(|state| !state.is_empty())) {
+            (Some(instance), Some(state)) => (instance, state),
+            (instance, _) => return instance,
+        };
+        let (problem, instance) = match instance.restore(&state) {
+            Ok(Ok(())) => (None, Some(instance)),
+            Ok(Err(problem)) => (Some(problem), Some(instance)),
+            Err(fault) => (Some(format!("it failed in {fault}")), self.make_again(recipe, seed)),
+        };
+        let (service, version) = (recipe.service.config.name.clone(), recipe.version.id());
+        self.reports.push(Restore { service, worker: self.worker, version, bytes: state.len(), problem });
+        instance
+    }
+
+    /// It was made a moment ago; should it fail now, the fallback decides and the supervisor tries again.
+    fn make_again(&mut self, recipe: &Recipe, seed: u64) -> Option<BalancerInstance> {
+        match recipe.make(seed) {
+            Ok(instance) => Some(instance),
+            Err(InstanceError::Fault(fault)) => {
+                self.faulted.push(FaultInMaking::of(recipe, self.worker, fault));
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a plugin takes its settings only sometimes");
+                None
+            }
+        }
+    }
 }

@@ -32,6 +32,12 @@ pub struct FaultInMaking {
     pub fault: Fault,
 }
 
+impl FaultInMaking {
+    pub fn of(recipe: &Recipe, worker: usize, fault: Fault) -> Self {
+        Self { worker, service: recipe.service.config.name.clone(), version: recipe.version.id(), fault }
+    }
+}
+
 /// By service, in the plan's order, and by worker; none where the worker keeps what it has.
 pub type ArmsByService = Vec<Vec<Option<Arms>>>;
 
@@ -132,8 +138,7 @@ fn make_one(
     match recipe.make(seed) {
         Ok(instance) => Ok(Some(instance)),
         Err(InstanceError::Fault(fault)) if recipe.in_use => {
-            let (service, version) = (recipe.service.config.name.clone(), recipe.version.id());
-            faults.push(FaultInMaking { worker, service, version, fault });
+            faults.push(FaultInMaking::of(recipe, worker, fault));
             Ok(None)
         }
         Err(error) => Err(problems_of(recipe, error)),

@@ -150,11 +150,12 @@ impl Publisher {
         };
         let recipes = recipes(&plan, self.clock, version, in_use);
         let workers = self.gateway.worker_count();
-        let (arms, faults) = make_all(&plan, &recipes, workers, || self.random.u64(..)).await.map_err(refused)?;
-        let (arms, restores) = match before {
+        let (arms, mut faults) = make_all(&plan, &recipes, workers, || self.random.u64(..)).await.map_err(refused)?;
+        let (arms, restores, faulted) = match before {
             Some(before) => inherit(&self.gateway, before, &plan, &recipes, arms, || self.random.u64(..)).await?,
-            None => (arms, Vec::new()),
+            None => (arms, Vec::new(), Vec::new()),
         };
+        faults.extend(faulted);
         let states = self.states(&plan, &recipes, arms);
         Ok(Prepared { plan, versions, states, restores, faults })
     }
