@@ -102,7 +102,7 @@ Try, in another terminal:
   Swap the policy under it: one customer now stays with one instance, and no request fails:
     curl -s -X PATCH http://{control}/services/inventory {json} -d '{{\"balancer\":{{\"plugin\":\"ring-hash\"}}}}'
   and back:
-    curl -s -X DELETE http://{control}/services/inventory {json}
+    curl -s -X DELETE http://{control}/services/inventory/overlay {json}
 
   What to look at:
     http://{control}/                                    the dashboard
