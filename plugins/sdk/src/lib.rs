@@ -14,7 +14,6 @@
 
 pub mod alias;
 pub mod balancer;
-#[expect(missing_docs, clippy::all, reason = "generated from wit/, which documents every item")]
 pub mod bindings;
 pub mod choices;
 pub mod hashing;

@@ -72,7 +72,10 @@ fn a_successor_avoids_what_its_predecessor_found_slow() {
     let mut old = policy("{}", 2, 0);
     for n in 1..100 {
         let now = n * 100 * MS;
-        old.complete(&[completion(0, Outcome::Success, now, 5 * MS), completion(1, Outcome::Success, now, 500 * MS)], now);
+        old.complete(
+            &[completion(0, Outcome::Success, now, 5 * MS), completion(1, Outcome::Success, now, 500 * MS)],
+            now,
+        );
     }
     let now = 10 * SECOND;
     let mut new = policy("{}", 2, now);
@@ -87,7 +90,9 @@ fn a_successor_avoids_what_its_predecessor_found_slow() {
 #[test]
 fn an_endpoint_that_fails_fast_attracts_no_traffic() {
     testing::reset();
-    for outcome in [Outcome::ServerError, Outcome::GatewayError, Outcome::Overloaded, Outcome::ConnectFailed, Outcome::Reset] {
+    for outcome in
+        [Outcome::ServerError, Outcome::GatewayError, Outcome::Overloaded, Outcome::ConnectFailed, Outcome::Reset]
+    {
         let mut policy = policy("{}", 2, 0);
         for n in 1..50 {
             let now = n * 100 * MS;

@@ -68,8 +68,7 @@ impl<C: Choice> Levels<C> {
         let mut ends_at = 0_u64;
         for (group, part) in groups.iter().zip(plan) {
             ends_at += part.traffic;
-            let members: Vec<Member> =
-                group.iter().filter(|c| c.available || part.all).map(|c| Member::new(c)).collect();
+            let members: Vec<Member> = group.iter().filter(|c| c.available || part.all).map(Member::new).collect();
             if part.closed || members.is_empty() {
                 continue;
             }

@@ -9,7 +9,9 @@
 //! | `bad`, `bad_percent` | so many percent of picks go to the endpoint with that address, the rest to the others |
 //! | `state` | what `save` answers: `none`, `huge` (2 MiB), `noise` |
 
-use sluice_sdk::{Balancer, Completion, Context, Endpoint, InstantUs, Request, Settings, Slot, incoming};
+use sluice_sdk::{
+    Balancer, Completion, Context, Endpoint, InstantUs, Request, Settings, Slot, incoming, random::below,
+};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
@@ -59,7 +61,7 @@ pub struct Behaviour<const OBEYS: bool> {
     trap_every: u32,
     answer: Answer,
     bad_address: String,
-    bad_percent: u64,
+    bad_percent: u32,
     state: State,
     good: Vec<Slot>,
     bad: Option<Slot>,
@@ -86,7 +88,7 @@ impl<const OBEYS: bool> Balancer for Behaviour<OBEYS> {
                 ],
             ),
             bad_address: settings.text("bad", ""),
-            bad_percent: u64::from(settings.integer("bad_percent", 3, 0..=100)),
+            bad_percent: settings.integer("bad_percent", 3, 0..=100),
             state: settings.one_of("state", &[("none", State::None), ("huge", State::Huge), ("noise", State::Noise)]),
             good: Vec::new(),
             bad: None,
@@ -122,7 +124,7 @@ impl<const OBEYS: bool> Balancer for Behaviour<OBEYS> {
             Answer::Missing => Some(Slot::MAX),
             Answer::Unavailable if self.unavailable.is_some() => self.unavailable,
             Answer::Tried if request.attempt > 0 => self.all.iter().copied().find(|slot| incoming::tried(*slot)),
-            _ if (request.random >> 32) * 100 >> 32 < self.bad_percent && self.bad.is_some() => self.bad,
+            _ if below(request.random, 100) < self.bad_percent && self.bad.is_some() => self.bad,
             _ if self.good.is_empty() => self.bad,
             _ => self.turn(request.attempt > 0, &self.good),
         }

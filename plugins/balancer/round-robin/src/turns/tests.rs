@@ -57,7 +57,7 @@ fn workers_with_different_seeds_begin_with_different_endpoints() {
 fn shares_are_within_one_percent_of_the_weights() {
     for weights in [vec![1, 2, 3], vec![5, 1, 1], vec![100, 1], vec![65_535, 1, 300, 7], (1..=100).collect()] {
         let total: u32 = weights.iter().sum();
-        let picks = (total as usize * 200).max(10_000).min(2_000_000);
+        let picks = (total as usize * 200).clamp(10_000, 2_000_000);
         let counts = counts(&mut levels(&weights, 3), weights.len(), picks);
         for (index, count) in counts.into_iter().enumerate() {
             let wanted = picks as f64 * f64::from(weights[index]) / f64::from(total);
