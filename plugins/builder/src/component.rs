@@ -132,7 +132,9 @@ mod tests {
                     (export "sluice:plugin/policy@0.1.0" (instance $empty)))"#
             )
         };
-        assert!(refused(&with("intruder:host/shell")).contains("imports intruder:host/shell, which no plugin is given"));
+        assert!(
+            refused(&with("intruder:host/shell")).contains("imports intruder:host/shell, which no plugin is given")
+        );
         assert!(refused(&with("wasi:sockets/tcp@0.2.6")).contains("imports wasi:sockets/tcp@0.2.6"));
         assert!(refused(&with("sluice:plugin/http@0.1.0")).contains("http, which a balancer is not given"));
         for granted in ["sluice:plugin/load@0.1.0", "wasi:cli/stdout@0.2.6"] {
