@@ -55,12 +55,3 @@ pub fn load(path: &Path, known: &Known) -> Result<Config, ConfigErrors> {
 pub fn parse(text: &str, file_name: &str, base_dir: &Path, known: &Known) -> Result<Config, ConfigErrors> {
     root::read(text, file_name, base_dir, known, FileCheck::Trust)
 }
-
-/// Reads bytes as a configuration and forgets the result: what a fuzzer calls. Nothing outside is touched.
-pub fn reads_without_panic(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    if let Err(errors) = parse(&text, "sluice.toml", Path::new(""), &Known::default()) {
-        // Showing a problem is part of the promise.
-        drop(errors.to_string());
-    }
-}

@@ -109,7 +109,7 @@ impl Service {
         let limit = |(name, Sourced { value, source }): (&String, &Sourced)| format!("{name} {value} ({source})");
         lines.push(format!("  limits: {}", self.limits.iter().map(limit).collect::<Vec<_>>().join(", ")));
         if self.waiting > 0 {
-            lines.push(format!("  {} endpoints wait until others have drained", self.waiting));
+            lines.push(format!("  endpoints that wait until others have drained: {}", self.waiting));
         }
         lines.extend(self.unresolved.iter().map(|name| format!("  not resolved: {name}")));
         lines.extend(self.instances.iter().filter(|instance| instance.state != "live").map(gone));
@@ -234,7 +234,7 @@ service orders
   balancer: maglev, version aaaaaaaaaaaa, settings {\"table\":7}, from the overlay
   without what was changed over the API: random, settings {}
   limits: timeout 15s (default)
-  1 endpoints wait until others have drained
+  endpoints that wait until others have drained: 1
   not resolved: x.internal: no such name
   worker 1: fallback instead of version aaaaaaaaaaaa: pick: unreachable, tried again in 200 ms
 
