@@ -124,6 +124,10 @@ impl AccessEntry {
 impl Drop for AccessEntry {
     fn drop(&mut self) {
         let Some(mut record) = self.record.take().filter(|_| self.sampled) else { return };
+        if record.status == 0 {
+            // It went away before there was an answer.
+            record.error = Some("client");
+        }
         record.bytes_in = self.body_in.as_ref().map_or(0, |body| body.bytes.get());
         record.bytes_out = self.bytes_out.get();
         record.duration_us = us_since(self.started);

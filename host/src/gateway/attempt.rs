@@ -83,9 +83,9 @@ impl Attempt {
         mut request: Outgoing,
     ) -> Result<(Response<Incoming>, Option<Box<H1Connection>>), Failed> {
         for _ in 0..STALE_MAX {
-            let Some(connection) = lane.take_idle() else { break };
+            let Some(connection) = lane.at_hand() else { break };
             match self.send_on(lane, connection, request).await {
-                // It came back whole: the connection had died in the pool, which says nothing of the endpoint.
+                // It came back whole: the connection had died unused, which says nothing of the endpoint.
                 Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
                 done => return done,
             }

@@ -43,9 +43,18 @@ pub enum BodyError {
 #[derive(Debug, Default)]
 pub struct RequestBodyState {
     pub bytes: Cell<u64>,
-    /// Whether any of it was asked for: then it cannot be sent again.
-    pub touched: Cell<bool>,
     pub failed: Cell<Option<BodyError>>,
+    /// Whether the endpoint takes more than the client has given so far.
+    awaited: Cell<bool>,
+    given_at: Cell<Option<Instant>>,
+}
+
+impl RequestBodyState {
+    /// When the endpoint was given the last of it so far: now, if it is the client who is waited for. None before
+    /// the first byte was asked for.
+    pub fn last_given(&self) -> Option<Instant> {
+        if self.awaited.get() { Some(Instant::now()) } else { self.given_at.get() }
+    }
 }
 
 /// A client's body on its way to an endpoint.
@@ -81,10 +90,12 @@ impl RequestBody {
 
 impl ClientBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.state.touched.set(true);
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.state.awaited.set(polled.is_pending());
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.timer = None;
+                self.state.given_at.set(Some(Instant::now()));
                 let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
                 let total = self.state.bytes.get() + length;
                 self.state.bytes.set(total);
@@ -146,7 +157,7 @@ impl Body for RequestBody {
 pub struct ResponseBody {
     content: Content,
     /// Given up with the body, when hyper has written the last of it.
-    _tail: Option<Tail>,
+    tail: Option<Tail>,
 }
 
 /// What lasts as long as an exchange does: its place on the connection, its line in the access log.
@@ -163,7 +174,7 @@ enum Content {
 
 impl ResponseBody {
     pub fn own(bytes: Option<Bytes>) -> Self {
-        Self { content: Content::Own(bytes), _tail: None }
+        Self { content: Content::Own(bytes), tail: None }
     }
 
     /// Keeps `tail` until the body is gone.
@@ -171,7 +182,11 @@ impl ResponseBody {
         if let (Content::Own(Some(bytes)), Some(entry)) = (&self.content, &tail.entry) {
             entry.bytes_out().set(bytes.len() as u64);
         }
-        Self { _tail: Some(tail), ..self }
+        if !self.is_end_stream() {
+            // hyper does not ask for the first byte before the client takes some.
+            tail.occupancy.note_owed(true);
+        }
+        Self { tail: Some(tail), ..self }
     }
 }
 
@@ -219,7 +234,7 @@ impl EndpointBody {
             body.finish();
             return ResponseBody::own(None);
         }
-        ResponseBody { content: Content::Endpoint(Box::new(body)), _tail: None }
+        ResponseBody { content: Content::Endpoint(Box::new(body)), tail: None }
     }
 
     fn finish(&mut self) {
@@ -337,10 +352,14 @@ impl Body for ResponseBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.content {
+        let polled = match &mut self.content {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Endpoint(body) => body.poll_frame(cx),
+        };
+        if let Some(tail) = &self.tail {
+            tail.occupancy.note_owed(polled.is_ready());
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

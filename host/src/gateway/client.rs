@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use super::{
     guard::{ConnState, GuardedIo, Overdue, Turn, overdue, raise_hyper_limits},
     headers::ClientAddress,
-    io::{Progress, Replayed},
+    io::Replayed,
     listener::Place,
     request::serve_request,
     timer::KeptTimer,
@@ -36,6 +36,10 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// First read of a connection: a typical head whole.
 const FIRST_READ_BYTES: usize = 4096;
+
+/// While draining, a connection on which not a byte has come is no request that one would wait for; a request that
+/// was sent when the connection was made is there before this.
+const DRAIN_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A dead HTTP/2 client is noticed within this and [`H2_PING_TIMEOUT`].
 const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -76,7 +80,10 @@ pub struct H2State {
     streams: Cell<u32>,
     /// When the last stream ended.
     idle_since_us: Cell<u64>,
-    progress: Progress,
+    /// Streams of which bytes are at hand that the client does not take, and when it last took some. What is
+    /// written says less: PINGs are written to a client that takes nothing.
+    owing: Cell<u32>,
+    taken_us: Cell<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,15 +99,48 @@ enum Order {
 /// One request's place on its connection: its end starts the idle time.
 pub enum Occupancy {
     Http1(Turn),
-    Http2(Rc<H2State>, Rc<Worker>),
+    Http2(StreamPlace),
 }
 
-impl Drop for Occupancy {
-    fn drop(&mut self) {
-        if let Self::Http2(state, worker) = self {
-            state.streams.set(state.streams.get() - 1);
-            state.idle_since_us.set(worker.coarse_now_us());
+/// A stream of an HTTP/2 connection.
+pub struct StreamPlace {
+    connection: Rc<H2State>,
+    worker: Rc<Worker>,
+    owing: Cell<bool>,
+}
+
+impl Occupancy {
+    /// Whether bytes of the answer are at hand that the client has not taken. (HTTP/1 has its socket to tell.)
+    pub fn note_owed(&self, is_owed: bool) {
+        if let Self::Http2(stream) = self {
+            stream.note_owed(is_owed);
         }
+    }
+}
+
+impl StreamPlace {
+    fn take(connection: &Rc<H2State>, worker: &Rc<Worker>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self { connection: Rc::clone(connection), worker: Rc::clone(worker), owing: Cell::new(false) }
+    }
+
+    fn note_owed(&self, is_owed: bool) {
+        let owing = &self.connection.owing;
+        match (self.owing.replace(is_owed), is_owed) {
+            (false, true) => owing.set(owing.get() + 1),
+            (true, false) => owing.set(owing.get() - 1),
+            _ => {}
+        }
+        // Being asked for more means that what was handed over before is taken.
+        self.connection.taken_us.set(self.worker.coarse_now_us());
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.note_owed(false);
+        self.connection.streams.set(self.connection.streams.get() - 1);
+        self.connection.idle_since_us.set(self.worker.coarse_now_us());
     }
 }
 
@@ -142,10 +182,7 @@ impl Client {
     pub fn occupy(&self) -> Occupancy {
         match self.speaks.get() {
             Some(Speaks::Http1(conn)) => Occupancy::Http1(conn.next_request()),
-            Some(Speaks::Http2(state)) => {
-                state.streams.set(state.streams.get() + 1);
-                Occupancy::Http2(Rc::clone(state), Rc::clone(&self.worker))
-            }
+            Some(Speaks::Http2(state)) => Occupancy::Http2(StreamPlace::take(state, &self.worker)),
             None => unreachable!("requests come after the protocol is known"),
         }
     }
@@ -179,8 +216,13 @@ impl Client {
     pub fn check_time(&self, now_us: u64, limits: &Limits) {
         let over = |since_us: u64, limit: Duration| Duration::from_micros(now_us.saturating_sub(since_us)) > limit;
         match self.speaks.get() {
-            None if over(self.opened_us, limits.header_read_timeout) => self.give(Order::Kill),
-            None => {}
+            None => {
+                let drains = self.order.get() != Order::None;
+                let limit = if drains { DRAIN_FIRST_BYTE_TIMEOUT } else { limits.header_read_timeout };
+                if over(self.opened_us, limit) {
+                    self.give(Order::Kill);
+                }
+            }
             Some(Speaks::Http1(conn)) => {
                 match overdue(conn, now_us, limits) {
                     Some(Overdue::HeaderRead | Overdue::BodyRead) => conn.expire(),
@@ -197,7 +239,7 @@ impl Client {
                     self.give(if self.order.get() == Order::Draining { Order::Kill } else { Order::Drain });
                     state.idle_since_us.set(now_us);
                 }
-                if state.streams.get() > 0 && over(state.progress.last_us(), limits.write_timeout) {
+                if state.owing.get() > 0 && over(state.taken_us.get(), limits.write_timeout) {
                     self.give(Order::Kill);
                 }
             }
@@ -251,11 +293,12 @@ impl Client {
     }
 
     async fn converse_http2(self: &Rc<Self>, stream: TcpStream, first: Vec<u8>, limits: &Limits) {
-        let progress = Progress::new(self.worker.coarse.clone());
+        let now_us = self.worker.coarse_now_us();
         let state = Rc::new(H2State {
             streams: Cell::new(0),
-            idle_since_us: Cell::new(self.worker.coarse_now_us()),
-            progress: progress.clone(),
+            idle_since_us: Cell::new(now_us),
+            owing: Cell::new(0),
+            taken_us: Cell::new(now_us),
         });
         let _ = self.speaks.set(Speaks::Http2(state));
         let client = Rc::clone(self);
@@ -273,7 +316,7 @@ impl Client {
             .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(H2_RESETS_MAX)
             .max_local_error_reset_streams(H2_RESETS_MAX)
-            .serve_connection(Replayed::new(stream, first, progress), service);
+            .serve_connection(Replayed::new(stream, first), service);
         let mut connection = pin!(connection);
         let ended = poll_fn(|cx| {
             match self.order.get() {

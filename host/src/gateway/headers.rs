@@ -1,6 +1,6 @@
 //! What is added to, taken from, and rewritten in the heads that pass.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request};
 
@@ -12,6 +12,9 @@ use crate::{
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// RFC 7239.
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -30,15 +33,32 @@ pub struct ClientAddress {
     pub trusted: bool,
 }
 
-/// Whether the request asks for another protocol on this connection, and which.
+/// Whether the message asks for another protocol on this connection, and which.
+///
+/// Another HTTP is not offered to the endpoint: whoever agreed to it would be asked for anything, past every
+/// route. A server may ignore an upgrade (RFC 9110 §7.8).
 pub fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asked = headers.get(header::UPGRADE)?;
-    let named = headers.get_all(header::CONNECTION).iter().any(|value| has_token(value, "upgrade"));
-    named.then(|| asked.clone())
+    if !headers.contains_key(header::UPGRADE) || !has_token(headers, &header::CONNECTION, "upgrade") {
+        return None;
+    }
+    let protocols: Vec<&str> = tokens(headers, &header::UPGRADE).filter(|protocol| !is_http(protocol)).collect();
+    HeaderValue::try_from(protocols.join(", ")).ok().filter(|protocols| !protocols.is_empty())
 }
 
-fn has_token(value: &HeaderValue, token: &str) -> bool {
-    value.to_str().is_ok_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+/// Also TLS (RFC 2817), within which it would be HTTP again.
+fn is_http(protocol: &str) -> bool {
+    let name = protocol.split('/').next().unwrap_or_default();
+    ["h2c", "h2", "http", "tls"].iter().any(|http| name.eq_ignore_ascii_case(http))
+}
+
+/// The members of a field that is a list (RFC 9110 §5.6.1), whether it stands in one line or in several.
+fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|part| part.eq_ignore_ascii_case(token))
 }
 
 /// Takes off what is meant for one connection only: the fixed ones and those that `Connection` names (RFC 9110
@@ -47,8 +67,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         remove_named_by_connection(headers);
     }
-    if let Some(te) = headers.get(header::TE) {
-        let trailers = has_token(te, "trailers");
+    if headers.contains_key(header::TE) {
+        let trailers = has_token(headers, &header::TE, "trailers");
         headers.remove(header::TE);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -60,12 +80,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 fn remove_named_by_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .filter_map(|token| HeaderName::try_from(token.trim()).ok())
+    let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+        .filter_map(|token| HeaderName::try_from(token).ok())
         // Taking these away would change the message itself; nobody may ask for that.
         .filter(|name| ![header::HOST, header::CONTENT_LENGTH, header::TE].contains(name))
         .collect();
@@ -75,17 +91,36 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     headers.remove(header::CONNECTION);
 }
 
-/// Whether this request has been here too often.
-pub fn goes_in_circles(headers: &HeaderMap) -> bool {
-    let ours = |value: &HeaderValue| {
-        value
-            .to_str()
-            .map_or(0, |text| text.split(',').filter(|hop| hop.split_whitespace().nth(1) == Some(VIA_NAME)).count())
+/// Says to the next hop of HTTP/1 what is meant for it alone: the upgrade that was asked for, and `TE` (RFC 9110
+/// §7.8, §10.1.4).
+pub fn add_hop_by_hop(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
+    let options = match (upgrade, headers.contains_key(header::TE)) {
+        (Some(_), true) => "upgrade, te",
+        (Some(_), false) => "upgrade",
+        (None, true) => "te",
+        (None, false) => return,
     };
-    headers.contains_key(header::VIA) && headers.get_all(header::VIA).iter().map(ours).sum::<usize>() >= HOPS_MAX
+    headers.insert(header::CONNECTION, HeaderValue::from_static(options));
+    if let Some(upgrade) = upgrade {
+        headers.insert(header::UPGRADE, upgrade.clone());
+    }
 }
 
-/// What every forwarded request carries of the way that it came.
+/// Whether an endpoint's body is in a transfer coding that nobody here can take off. (`TE` is never sent with
+/// one, so none may be used: RFC 9112 §7.4.)
+pub fn has_unknown_coding(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        && !tokens(headers, &header::TRANSFER_ENCODING).all(|coding| coding.eq_ignore_ascii_case("chunked"))
+}
+
+/// Whether this request has been here too often.
+pub fn goes_in_circles(headers: &HeaderMap) -> bool {
+    let is_ours = |hop: &&str| hop.split_whitespace().nth(1) == Some(VIA_NAME);
+    headers.contains_key(header::VIA) && tokens(headers, &header::VIA).filter(is_ours).count() >= HOPS_MAX
+}
+
+/// What every forwarded request carries of the way that it came. `host` is none where an HTTP/1.0 client named
+/// none.
 pub fn add_forwarding(
     head: &mut request::Parts,
     client: &ClientAddress,
@@ -95,33 +130,41 @@ pub fn add_forwarding(
     rng: &mut fastrand::Rng,
 ) {
     let headers = &mut head.headers;
-    let before = headers.get(X_FORWARDED_FOR).filter(|_| client.trusted);
-    let chain = match before.and_then(|before| before.to_str().ok()) {
-        Some(before) => appended(before, &client.text),
-        None => client.text.clone(),
-    };
-    headers.insert(X_FORWARDED_FOR, chain);
-    if !(client.trusted && headers.contains_key(X_FORWARDED_PROTO)) {
+    if client.trusted {
+        append_to_chain(headers, &client.text);
+        headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+        if let Some(host) = host {
+            headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+        }
+    } else {
+        remove_claims(headers);
+        headers.insert(X_FORWARDED_FOR, client.text.clone());
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+        if let Some(host) = host {
+            headers.insert(X_FORWARDED_HOST, host.clone());
+        }
     }
-    if let Some(host) = host
-        && !(client.trusted && headers.contains_key(X_FORWARDED_HOST))
-    {
-        headers.insert(X_FORWARDED_HOST, host.clone());
-    }
-    let hop = via(head.version);
-    let hop = match headers.get(header::VIA).and_then(|before| before.to_str().ok()) {
-        Some(before) => appended(before, &hop),
-        None => hop,
-    };
-    headers.insert(header::VIA, hop);
+    headers.append(header::VIA, via(head.version));
     headers.insert(X_REQUEST_ID, request_id.clone());
     trace_context::propagate(headers, rng);
 }
 
-fn appended(before: &str, last: &HeaderValue) -> HeaderValue {
-    let text = [before.as_bytes(), b", ", last.as_bytes()].concat();
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| last.clone())
+/// One line, since many read no more than one.
+fn append_to_chain(headers: &mut HeaderMap, last: &HeaderValue) {
+    let before = headers.get_all(X_FORWARDED_FOR).into_iter().map(HeaderValue::as_bytes);
+    let chain: Vec<&[u8]> = before.chain([last.as_bytes()]).collect();
+    let chain = HeaderValue::from_bytes(&chain.join(&b", "[..])).unwrap_or_else(|_| last.clone());
+    headers.insert(X_FORWARDED_FOR, chain);
+}
+
+/// What frameworks believe about a client and a client may not say itself.
+fn remove_claims(headers: &mut HeaderMap) {
+    let is_claim =
+        |name: &HeaderName| name.as_str().starts_with("x-forwarded-") || [FORWARDED, X_REAL_IP].contains(name);
+    if headers.keys().any(is_claim) {
+        let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name)).cloned().collect();
+        claims.into_iter().for_each(|name| drop(headers.remove(name)));
+    }
 }
 
 fn via(version: Version) -> HeaderValue {
@@ -165,18 +208,69 @@ pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 /// The client's address as far as it is believed: the last address in `X-Forwarded-For` that is not a trusted
-/// proxy's, if the connection comes from one.
+/// proxy's, if the connection comes from one. What stands before something that is no address is not believed.
 pub fn believed_address(headers: &HeaderMap, client: &ClientAddress, trusted: &[ipnet::IpNet]) -> IpAddr {
     if !client.trusted {
         return client.ip;
     }
-    let chain: Vec<IpAddr> = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .map_while(|part| part.trim().parse().ok())
-        .collect();
-    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
-    chain.iter().rev().find(|ip| !is_trusted(ip)).or(chain.first()).copied().unwrap_or(client.ip)
+    let chain: Vec<&str> = tokens(headers, &X_FORWARDED_FOR).collect();
+    let mut believed = client.ip;
+    for address in chain.into_iter().rev().map_while(address_of) {
+        believed = address;
+        if !trusted.iter().any(|net| net.contains(&address)) {
+            break;
+        }
+    }
+    believed
+}
+
+/// Some proxies add the port.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let ip = text.parse::<IpAddr>().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    ip.map(|ip| ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let fields = fields.iter();
+        fields.map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn believed(chain: &'static str) -> String {
+        let trusted: Vec<ipnet::IpNet> = vec!["10.0.0.0/8".parse().expect("a network")];
+        let ip = "10.0.0.1".parse().expect("an address");
+        let client = ClientAddress { ip, text: HeaderValue::from_static("10.0.0.1"), trusted: true };
+        believed_address(&headers(&[("x-forwarded-for", chain)]), &client, &trusted).to_string()
+    }
+
+    #[test]
+    fn a_chain_is_believed_from_its_end_as_far_as_proxies_are_trusted() {
+        assert_eq!(believed("192.0.2.1"), "192.0.2.1");
+        assert_eq!(believed("192.0.2.1, 10.0.0.2"), "192.0.2.1");
+        assert_eq!(believed("198.51.100.1, 192.0.2.1"), "192.0.2.1", "what a stranger says of others is not believed");
+        assert_eq!(believed("10.0.0.3, 10.0.0.2"), "10.0.0.3");
+        assert_eq!(believed("garbage, 192.0.2.1"), "192.0.2.1", "garbage in front changes nothing");
+        assert_eq!(believed("192.0.2.1, garbage, 10.0.0.2"), "10.0.0.2");
+        assert_eq!(believed("garbage"), "10.0.0.1");
+        assert_eq!(believed("192.0.2.1:4711"), "192.0.2.1");
+        assert_eq!(believed("[2001:db8::1]:4711, 10.0.0.2"), "2001:db8::1");
+        assert_eq!(believed("::ffff:192.0.2.1"), "192.0.2.1");
+    }
+
+    #[test]
+    fn an_upgrade_is_one_that_connection_names_and_that_is_not_to_http() {
+        let asked = |upgrade, connection| upgrade_of(&headers(&[("upgrade", upgrade), ("connection", connection)]));
+        assert_eq!(
+            asked("websocket", "keep-alive, Upgrade").as_ref().map(HeaderValue::as_bytes),
+            Some(&b"websocket"[..])
+        );
+        assert_eq!(asked("websocket", "keep-alive"), None);
+        assert_eq!(asked("h2c, websocket", "upgrade").as_ref().map(HeaderValue::as_bytes), Some(&b"websocket"[..]));
+        for http in ["h2c", "H2C", "HTTP/2.0", "TLS/1.0, HTTP/1.1", ""] {
+            assert_eq!(asked(http, "upgrade"), None, "{http}");
+        }
+    }
 }

@@ -25,9 +25,10 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// Room is looked for so often while the limit of connections is reached.
 const FULL_BACKOFF: Duration = Duration::from_millis(10);
 
-/// A worker hands a connection on when it has so many more than the least loaded one. `SO_REUSEPORT` hashes:
-/// evenly over thousands of connections, but not over the few long-lived ones of HTTP/2 clients.
-const IMBALANCE: usize = 2;
+/// A worker hands a connection on when it has more than the least loaded one by more than this part of its own.
+/// `SO_REUSEPORT` hashes: evenly over thousands of connections, but not over the few long-lived ones of HTTP/2
+/// clients. So few are spread exactly, and of many only what is worth the way to another thread.
+const IMBALANCE_PART: usize = 16;
 
 /// A connection on its way to the worker that will serve it.
 #[derive(Debug)]
@@ -123,7 +124,7 @@ fn place(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let counts = &worker.peers.connections;
     let mine = counts[worker.id].load(Ordering::Relaxed);
     let least = (0..counts.len()).min_by_key(|&id| counts[id].load(Ordering::Relaxed)).unwrap_or(worker.id);
-    if mine < counts[least].load(Ordering::Relaxed) + IMBALANCE {
+    if mine <= counts[least].load(Ordering::Relaxed) + mine / IMBALANCE_PART {
         client::serve(worker, stream, peer, Place::take(&worker.peers, worker.id));
         return;
     }

@@ -14,6 +14,7 @@ pub mod guard;
 mod headers;
 mod io;
 mod listener;
+mod outbound;
 mod path;
 mod pick;
 mod request;
@@ -21,6 +22,7 @@ mod respond;
 pub mod router;
 pub mod snapshot;
 mod state;
+mod target;
 mod timer;
 mod tunnel;
 mod upstream;
@@ -44,7 +46,7 @@ use self::worker::{Command, Peers, Seat};
 use crate::{
     model::{Clock, Limits, ListenerOptions, ServiceName, VersionId},
     plugin::{BalancerInstance, Fault},
-    telemetry::{AccessLogSink, Metrics},
+    telemetry::{AccessLogSink, Metrics, UNROUTED},
 };
 
 /// What the gateway is started with; what it serves comes with [`Gateway::adopt`].
@@ -132,6 +134,7 @@ impl Gateway {
                 retired: retired.clone(),
                 access_log: options.access_log.clone(),
                 cells: options.metrics.worker(id, guard::Refusal::REASONS),
+                unrouted: options.metrics.route(id, UNROUTED),
                 seed: options.seed.wrapping_add(id as u64),
             };
             let named = std::thread::Builder::new().name(format!("worker-{id}"));
@@ -180,17 +183,9 @@ impl Gateway {
     /// Stops accepting, lets requests end within `grace`, and joins every worker. Returns how many
     /// connections were cut off.
     pub async fn shutdown(&self, grace: Duration) -> usize {
-        let mut replies = Vec::new();
-        for worker in 0..self.worker_count() {
-            let (reply, ended) = oneshot::channel();
-            if self.tell(worker, Command::Shutdown { grace, reply }).is_ok() {
-                replies.push(ended);
-            }
-        }
-        let mut cut_off = 0;
-        for ended in replies {
-            cut_off += ended.await.unwrap_or(0);
-        }
+        // First all stop: as long as one accepts, it may hand a connection to another.
+        self.tell_all(|reply| Command::StopAccepting { reply }).await;
+        let cut_off = self.tell_all(|reply| Command::Drain { grace, reply }).await.into_iter().sum();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let joining = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -202,6 +197,22 @@ impl Gateway {
         // Only a panic in the closure above could be told here, and it has none.
         let _ = joining.await;
         cut_off
+    }
+
+    /// Tells every worker before it waits for the first answer. A worker that is gone has none.
+    async fn tell_all<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+        let mut replies = Vec::new();
+        for worker in 0..self.worker_count() {
+            let (reply, answer) = oneshot::channel();
+            if self.tell(worker, command(reply)).is_ok() {
+                replies.push(answer);
+            }
+        }
+        let mut answers = Vec::new();
+        for answer in replies {
+            answers.extend(answer.await);
+        }
+        answers
     }
 
     fn tell(&self, worker: usize, command: Command) -> Result<(), Stopped> {

@@ -11,6 +11,8 @@ pub enum PathError {
     BadEscape,
     #[error("the path has an encoded NUL")]
     Nul,
+    #[error("the target cannot be written for an endpoint")]
+    Unusable,
 }
 
 /// The path with `.` and `..` segments resolved, `//` merged and unreserved characters decoded (RFC 3986

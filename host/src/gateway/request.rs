@@ -2,29 +2,32 @@
 
 use std::{rc::Rc, time::Instant};
 
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, request, uri};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     access::AccessEntry,
-    attempt::{self, Attempt, Failed},
-    body::{BodyError, BodyLimits, EndpointBody, RequestBody, RequestBodyLimits, RequestBodyState, ResponseBody, Tail},
+    attempt::{Attempt, Failed},
+    body::{BodyError, BodyLimits, EndpointBody, RequestBody, RequestBodyLimits, ResponseBody, Tail},
     client::{Client, Occupancy},
     guard::{Refusal, check_http2},
-    headers, path,
+    headers,
+    outbound::Outbound,
+    path::{self, PathError},
     pick::{self, Picked},
     respond::{self, Failure},
     router::{self, NoRoute, RouteIndex},
     state::{ServiceState, WorkerState},
+    target,
     tunnel::Tunnel,
-    upstream::{H1Connection, Outgoing},
+    upstream::H1Connection,
     worker::Worker,
 };
 use crate::{
     model::{HashOn, Outcome, Protocol, RouteConfig},
     plugin::PickRequest,
-    telemetry::trace_context::X_REQUEST_ID,
+    telemetry::{RouteCells, trace_context::X_REQUEST_ID},
 };
 
 /// Attempts for one request, the first included: two endpoints may be lost before a client sees it (nginx's
@@ -123,11 +126,16 @@ impl Exchange {
         head: &mut request::Parts,
     ) -> Result<(RouteIndex, usize), Failure> {
         let router = &state.snapshot.router;
-        let host = authority(head).ok_or(Failure::NoHost)?;
+        // Only HTTP/1.0 may leave it out.
+        let host = target::authority(head).unwrap_or_default();
+        if !head.uri.path().starts_with('/') {
+            // `OPTIONS *` is for the server as a whole, which has no route.
+            return Err(Failure::NoRoute);
+        }
         let normal = path::normalise(head.uri.path(), false)?;
         let index = router.find(host, &normal, &head.method).map_err(|no_route| match no_route {
             NoRoute::NotFound => Failure::NoRoute,
-            NoRoute::MethodNotAllowed => Failure::MethodNotAllowed,
+            NoRoute::MethodNotAllowed { allow } => Failure::MethodNotAllowed { allow },
         })?;
         self.route = Some((Rc::clone(state), index));
         let route = router.route(index);
@@ -138,7 +146,7 @@ impl Exchange {
         }
         let forwarded = if route.strip_prefix { router::strip_prefix(&route.path, &normal) } else { &normal };
         if forwarded != head.uri.path() {
-            head.uri = with_path(&head.uri, forwarded);
+            head.uri = target::with_path(&head.uri, forwarded)?;
         }
         let service = router.target(index, self.worker().random()).ok_or(Failure::NoRoute)?;
         if let Some(entry) = &mut self.tail.entry {
@@ -157,7 +165,7 @@ impl Exchange {
         match on {
             HashOn::Header(name) => head.headers.get(name).map(|value| xxh3_64(value.as_bytes())),
             HashOn::Cookie(name) => headers::cookie(&head.headers, name).map(|value| xxh3_64(value.as_bytes())),
-            HashOn::Query(name) => query_value(head.uri.query()?, name).map(|value| xxh3_64(value.as_bytes())),
+            HashOn::Query(name) => target::query_value(head.uri.query()?, name).map(|value| xxh3_64(value.as_bytes())),
             HashOn::Path => Some(xxh3_64(head.uri.path().as_bytes())),
             HashOn::ClientAddress => {
                 let trusted = &state.snapshot.trusted_proxies;
@@ -179,12 +187,14 @@ impl Exchange {
         if headers::goes_in_circles(&head.headers) {
             return Err(Failure::Loop);
         }
-        let upgrade = headers::upgrade_of(&head.headers);
+        // HTTP/1.0 has none (RFC 9110 §7.8).
+        let upgrade = if head.version == Version::HTTP_11 { headers::upgrade_of(&head.headers) } else { None };
+        let name = &service.snapshot.config.name;
         let protocol = service.snapshot.config.protocol;
         if upgrade.is_some() && protocol == Protocol::H2 {
-            return Err(Failure::Upgrade(service.snapshot.config.name.clone()));
+            return Err(Failure::Upgrade(name.clone()));
         }
-        let host = authority(head).and_then(|host| HeaderValue::from_str(host).ok());
+        let host = target::authority(head).and_then(|host| HeaderValue::from_str(host).ok());
         headers::remove_hop_by_hop(&mut head.headers);
         head.headers.remove(header::EXPECT);
         let client = self.client.address(&state.snapshot.trusted_proxies);
@@ -192,11 +202,15 @@ impl Exchange {
         self.worker().with_rng(|rng| {
             headers::add_forwarding(head, &client, host.as_ref(), scheme, &self.request_id, rng);
         });
-        address_to(protocol, head, host);
+        // HTTP/1.1 needs a host; where the client named none, the service is what is meant.
+        let host = match host {
+            Some(host) => host,
+            None => HeaderValue::from_str(name.as_str()).map_err(|_| PathError::Unusable)?,
+        };
+        target::address_to(protocol, head, &host)?;
         headers::edit(&mut head.headers, &route.request_headers);
-        if let Some(upgrade) = &upgrade {
-            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(header::UPGRADE, upgrade.clone());
+        if protocol == Protocol::Http1 {
+            headers::add_hop_by_hop(&mut head.headers, upgrade.as_ref());
         }
         Ok(upgrade)
     }
@@ -235,7 +249,8 @@ impl Exchange {
         let attempt = Attempt::begin(self.worker(), &config.name, picked, bytes_out);
         let request = outbound.take();
         let sending = attempt.send(&lane, request);
-        let Some(result) = self.client.timer.before(deadline.into(), sending).await else {
+        let timer = &self.client.timer;
+        let Some(result) = outbound.within(deadline.into(), config.timeout, timer, sending).await else {
             attempt.end(Some(Outcome::TimedOut));
             outbound.give_up();
             return Err(Failure::TimedOut { service: config.name.clone(), after: config.timeout });
@@ -271,12 +286,20 @@ impl Exchange {
         connection: Option<Box<H1Connection>>,
     ) -> Response<ResponseBody> {
         let (mut head, incoming) = response.into_parts();
+        let config = &service.snapshot.config;
+        if head.headers.contains_key(header::TRANSFER_ENCODING) {
+            if headers::has_unknown_coding(&head.headers) {
+                attempt.end(Some(Outcome::ServerError));
+                return self.refuse(&Failure::Coding(config.name.clone()));
+            }
+            // The body's length is not this, and whoever read it so would see two answers (RFC 9112 §6.3).
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
         let accepted = headers::upgrade_of(&head.headers);
         headers::remove_hop_by_hop(&mut head.headers);
         headers::edit(&mut head.headers, &route.response_headers);
         head.headers.insert(X_REQUEST_ID, self.request_id.clone());
         head.version = Version::HTTP_11;
-        let config = &service.snapshot.config;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(_), Some(accepted), Some(connection)) = (upgrade, accepted, connection) else {
                 // Nobody asked: the endpoint broke the protocol.
@@ -300,113 +323,26 @@ impl Exchange {
             entry.failed(failure);
         }
         tracing::debug!(%failure, stage = failure.stage(), "answered by the gateway");
-        if let Some((state, route)) = &self.route {
-            state.routes[*route].gateway_errors.add(1);
-        }
+        self.route_cells().gateway_errors.add(1);
         respond::problem(failure, &self.request_id)
     }
 
-    fn answered(mut self, answer: Response<ResponseBody>) -> Response<ResponseBody> {
-        if let Some((state, route)) = &self.route {
-            let cells = &state.routes[*route];
-            let class = usize::from(answer.status().as_u16() / 100).clamp(1, 5) - 1;
-            cells.responses[class].add(1);
-            cells.retries.add(u64::from(self.retries));
-            cells.latency.record_us(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
+    fn route_cells(&self) -> &RouteCells {
+        match &self.route {
+            Some((state, route)) => &state.routes[*route],
+            None => &self.client.worker.unrouted,
         }
+    }
+
+    fn answered(mut self, answer: Response<ResponseBody>) -> Response<ResponseBody> {
+        let cells = self.route_cells();
+        let class = usize::from(answer.status().as_u16() / 100).clamp(1, 5) - 1;
+        cells.responses[class].add(1);
+        cells.retries.add(u64::from(self.retries));
+        cells.latency.record_us(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
         if let Some(entry) = &mut self.tail.entry {
             entry.answered(answer.status().as_u16());
         }
         answer.map(|body| body.with_tail(self.tail))
     }
-}
-
-/// A request that may have to be sent more than once.
-struct Outbound {
-    request: Option<Outgoing>,
-    /// A second copy of the head, where sending it twice does no harm and there is no body.
-    copy: Option<Box<request::Parts>>,
-    body: Option<Rc<RequestBodyState>>,
-}
-
-impl Outbound {
-    fn new(head: request::Parts, body: RequestBody, state: Option<Rc<RequestBodyState>>) -> Self {
-        let copy = (state.is_none() && attempt::is_idempotent(&head)).then(|| Box::new(head.clone()));
-        Self { request: Some(Box::new(Request::from_parts(head, body))), copy, body: state }
-    }
-
-    fn is_at_hand(&self) -> bool {
-        self.request.is_some()
-    }
-
-    fn take(&mut self) -> Outgoing {
-        self.request.take().expect("an attempt is only made while the request is at hand")
-    }
-
-    /// After a failed attempt: what came back unsent, or the copy.
-    fn give_back(&mut self, unsent: Option<Outgoing>) {
-        let again = || Some(Box::new(Request::from_parts(*self.copy.clone()?, RequestBody::Empty)));
-        self.request = unsent.or_else(again);
-    }
-
-    fn give_up(&mut self) {
-        self.request = None;
-    }
-
-    fn body_error(&self) -> Option<BodyError> {
-        self.body.as_ref()?.failed.get()
-    }
-}
-
-/// The host that the request is for: the target's authority, else the `Host` field (RFC 9112 §3.2.2).
-fn authority(head: &request::Parts) -> Option<&str> {
-    match head.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => head.headers.get(header::HOST)?.to_str().ok(),
-    }
-}
-
-fn with_path(uri: &Uri, path: &str) -> Uri {
-    let path_and_query = match uri.query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    };
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = path_and_query.parse().ok();
-    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
-}
-
-/// Puts target, version and `Host` into the form of the endpoint's protocol.
-fn address_to(protocol: Protocol, head: &mut request::Parts, host: Option<HeaderValue>) {
-    match protocol {
-        Protocol::Http1 => {
-            if head.uri.authority().is_some() {
-                let mut parts = uri::Parts::default();
-                parts.path_and_query = head.uri.path_and_query().cloned();
-                head.uri = Uri::from_parts(parts).unwrap_or_default();
-            }
-            if let Some(host) = host {
-                head.headers.insert(header::HOST, host);
-            }
-            headers::join_cookies(&mut head.headers);
-            head.version = Version::HTTP_11;
-        }
-        Protocol::H2 => {
-            if let Some(host) = host {
-                let mut parts = head.uri.clone().into_parts();
-                parts.scheme = Some(uri::Scheme::HTTP);
-                parts.authority = uri::Authority::try_from(host.as_bytes()).ok();
-                if let Ok(absolute) = Uri::from_parts(parts) {
-                    head.uri = absolute;
-                }
-            }
-            head.headers.remove(header::HOST);
-            head.version = Version::HTTP_2;
-        }
-    }
-}
-
-/// The first value of a query parameter, as it stands (not decoded: only its equality matters).
-fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
-    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }

@@ -19,14 +19,12 @@ pub enum Failure {
     Refused(Refusal),
     #[error("{0}")]
     Path(#[from] PathError),
-    #[error("the request has no host")]
-    NoHost,
     #[error("the request has passed this gateway too often")]
     Loop,
     #[error("no route for this host and path")]
     NoRoute,
-    #[error("a route for this path, but not for this method")]
-    MethodNotAllowed,
+    #[error("the routes for this path take {allow}, not this method")]
+    MethodNotAllowed { allow: String },
     #[error("service {0} has no endpoint to give")]
     NoEndpoint(ServiceName),
     #[error("service {service}, endpoint {endpoint}: {cause}")]
@@ -39,18 +37,20 @@ pub enum Failure {
     Upgrade(ServiceName),
     #[error("service {0} changed the protocol without being asked")]
     UnaskedUpgrade(ServiceName),
+    #[error("service {0} answered in a transfer coding that it was not asked for")]
+    Coding(ServiceName),
 }
 
 impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Refused(refusal) => refusal.status(),
-            Self::Path(_) | Self::NoHost | Self::Upgrade(_) => StatusCode::BAD_REQUEST,
+            Self::Path(_) | Self::Upgrade(_) => StatusCode::BAD_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoEndpoint(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Attempt { .. } | Self::UnaskedUpgrade(_) => StatusCode::BAD_GATEWAY,
+            Self::Attempt { .. } | Self::UnaskedUpgrade(_) | Self::Coding(_) => StatusCode::BAD_GATEWAY,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(_) => StatusCode::BAD_REQUEST,
@@ -61,11 +61,11 @@ impl Failure {
     pub fn stage(&self) -> &'static str {
         match self {
             Self::Refused(_) => "guard",
-            Self::Path(_) | Self::NoHost | Self::Loop | Self::Upgrade(_) => "request",
-            Self::NoRoute | Self::MethodNotAllowed => "route",
+            Self::Path(_) | Self::Loop | Self::Upgrade(_) => "request",
+            Self::NoRoute | Self::MethodNotAllowed { .. } => "route",
             Self::NoEndpoint(_) => "pick",
             Self::Attempt { cause: Cause::Connect(_), .. } => "connect",
-            Self::Attempt { .. } | Self::TimedOut { .. } | Self::UnaskedUpgrade(_) => "upstream",
+            Self::Attempt { .. } | Self::TimedOut { .. } | Self::UnaskedUpgrade(_) | Self::Coding(_) => "upstream",
             Self::Body(_) => "body",
         }
     }
@@ -106,6 +106,12 @@ pub fn problem(failure: &Failure, request_id: &HeaderValue) -> Response<Response
     headers.insert(X_REQUEST_ID, request_id.clone());
     if failure.closes() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    // RFC 9110 §15.5.6.
+    if let Failure::MethodNotAllowed { allow } = failure
+        && let Ok(allow) = HeaderValue::from_str(allow)
+    {
+        headers.insert(header::ALLOW, allow);
     }
     response
 }

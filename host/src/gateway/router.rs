@@ -25,12 +25,24 @@ pub struct Router {
 }
 
 /// Why no route was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoRoute {
     /// No route has this host and path.
     NotFound,
-    /// One has, but not this method.
-    MethodNotAllowed,
+    /// One has, but not this method. What `Allow` says of it: the methods of all that have.
+    MethodNotAllowed { allow: String },
+}
+
+impl NoRoute {
+    fn of(mut allowed: Vec<&Method>) -> Self {
+        if allowed.is_empty() {
+            return Self::NotFound;
+        }
+        allowed.sort_unstable_by_key(|method| method.as_str());
+        allowed.dedup();
+        let names: Vec<&str> = allowed.into_iter().map(Method::as_str).collect();
+        Self::MethodNotAllowed { allow: names.join(", ") }
+    }
 }
 
 impl Router {
@@ -79,14 +91,14 @@ impl Router {
 
     /// `host` in any case, with or without port; `path` normalised.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<RouteIndex, NoRoute> {
-        let mut refused = NoRoute::NotFound;
+        let mut allowed: Vec<&Method> = Vec::new();
         let mut first_of = |candidates: &[RouteIndex]| {
             candidates.iter().copied().find(|&index| {
                 let route = &self.routes[index];
                 let path_fits = prefix_fits(&route.path, path);
                 let method_fits = route.methods.is_empty() || route.methods.contains(method);
                 if path_fits && !method_fits {
-                    refused = NoRoute::MethodNotAllowed;
+                    allowed.extend(&route.methods);
                 }
                 path_fits && method_fits
             })
@@ -94,7 +106,7 @@ impl Router {
         let found = if self.exact.is_empty() && self.wildcard.is_empty() {
             first_of(&self.any_host)
         } else {
-            let host = without_port(host).to_ascii_lowercase();
+            let host = name_of(host).to_ascii_lowercase();
             let exact = self.exact.get(&host).and_then(|candidates| first_of(candidates));
             exact
                 .or_else(|| {
@@ -105,7 +117,7 @@ impl Router {
                 })
                 .or_else(|| first_of(&self.any_host))
         };
-        found.ok_or(refused)
+        found.ok_or_else(|| NoRoute::of(allowed))
     }
 
     /// One of the route's services, by weight.
@@ -134,11 +146,13 @@ pub fn strip_prefix<'p>(prefix: &str, path: &'p str) -> &'p str {
     }
 }
 
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
+/// The name alone: without port, and without the dot that ends a name in full (RFC 1034 §3.1).
+fn name_of(host: &str) -> &str {
+    let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
         _ => host,
-    }
+    };
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -200,6 +214,8 @@ mod tests {
             ("a.eu.example", "/orders/7", "eu"),
             ("a.example", "/other", "root"),
             ("[::1]:80", "/orders", "orders"),
+            ("shop.example.:80", "/", "shop"),
+            ("", "/orders", "orders"),
         ] {
             assert_eq!(found(&router, host, path, Method::GET), service, "{host}{path}");
         }
@@ -213,7 +229,7 @@ mod tests {
         ]);
         assert_eq!(found(&router, "x", "/orders", Method::POST), "writer");
         assert_eq!(found(&router, "x", "/orders", Method::GET), "reader");
-        assert_eq!(found(&router, "x", "/orders", Method::DELETE), "MethodNotAllowed");
+        assert_eq!(found(&router, "x", "/orders", Method::DELETE), "MethodNotAllowed { allow: \"GET, POST\" }");
         assert_eq!(found(&router, "x", "/", Method::GET), "NotFound");
     }
 

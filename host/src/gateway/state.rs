@@ -16,7 +16,7 @@ use super::{
     upstream::EndpointLane,
 };
 use crate::{
-    model::{Completion, Endpoint, Percent, ServiceName, Slot, VersionId},
+    model::{Completion, Endpoint, Percent, ServiceConfig, ServiceName, Slot, VersionId},
     plugin::{BalancerInstance, Fault, FaultKind, Version},
     telemetry::{PluginCells, RouteCells},
 };
@@ -172,7 +172,7 @@ impl WorkerState {
                     .map(|(member, cells)| {
                         let (endpoint, cells) = (&member.as_ref()?.endpoint, cells?);
                         let kept = before
-                            .filter(|before| before.snapshot.config.protocol == snapshot.config.protocol)
+                            .filter(|before| same_way(&before.snapshot.config, &snapshot.config))
                             .and_then(|before| before.lane(endpoint.slot))
                             .filter(|lane| Arc::ptr_eq(&lane.endpoint, endpoint));
                         Some(kept.map_or_else(
@@ -193,6 +193,11 @@ impl ServiceState {
     pub fn lane(&self, slot: Slot) -> Option<&Rc<EndpointLane>> {
         self.lanes.get(slot as usize).and_then(Option::as_ref)
     }
+}
+
+/// Whether connections made for one are as they would be made for the other.
+fn same_way(one: &ServiceConfig, other: &ServiceConfig) -> bool {
+    one.protocol == other.protocol && one.connect_timeout == other.connect_timeout
 }
 
 /// A snapshot of nothing, for a worker that has not been given one.

@@ -6,7 +6,7 @@
 //! a task each.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::{Future, poll_fn},
     io,
     pin::pin,
@@ -42,6 +42,9 @@ const IDLE_TIMEOUT_US: u64 = 50_000_000;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// Of a response's head. hyper's default, 16 KiB, is half of what a client may send.
+const H2_HEADER_BYTES_MAX: u32 = 64 * 1024;
+
 /// One worker's way to one endpoint.
 pub struct EndpointLane {
     pub endpoint: Arc<Endpoint>,
@@ -49,7 +52,18 @@ pub struct EndpointLane {
     protocol: Protocol,
     connect_timeout: Duration,
     idle: RefCell<Vec<Idle>>,
-    h2: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
+    h2: H2Shared,
+}
+
+/// The one HTTP/2 connection to an endpoint.
+#[derive(Default)]
+struct H2Shared {
+    sender: RefCell<Option<http2::SendRequest<RequestBody>>>,
+    /// Held while connecting.
+    dialing: tokio::sync::Mutex<()>,
+    /// Times that connecting has ended, and how it failed the last time, if it did.
+    dialed: Cell<u64>,
+    failure: RefCell<Option<ConnectError>>,
 }
 
 struct Idle {
@@ -58,14 +72,14 @@ struct Idle {
 }
 
 /// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("no connection within {0:?}")]
     TimedOut(Duration),
     #[error("{0}")]
-    Refused(io::Error),
+    Refused(Rc<io::Error>),
     #[error("handshake failed: {0}")]
-    Handshake(hyper::Error),
+    Handshake(Rc<hyper::Error>),
 }
 
 /// A connection on which one request may be sent.
@@ -92,22 +106,25 @@ impl EndpointLane {
             protocol: config.protocol,
             connect_timeout: config.connect_timeout,
             idle: RefCell::default(),
-            h2: tokio::sync::Mutex::default(),
+            h2: H2Shared::default(),
         })
     }
 
-    /// A pooled connection, if there is one. That it has died meanwhile is found out by sending on it.
-    pub fn take_idle(&self) -> Option<Connection> {
+    /// A connection that is there, if there is one. That it has died meanwhile is found out by sending on it.
+    pub fn at_hand(&self) -> Option<Connection> {
+        if self.protocol == Protocol::H2 {
+            return self.h2.alive().map(Connection::H2);
+        }
         // The most recently used first: the others grow old and are closed.
         self.idle.borrow_mut().pop().map(|idle| Connection::H1(idle.connection))
     }
 
-    /// A new connection (or, for HTTP/2, a share of the one there is).
+    /// A new connection (or, for HTTP/2, a share of the new one).
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
         match self.protocol {
             Protocol::Http1 => {
                 let io = self.dial().await?;
-                let (sender, driver) = http1::Builder::new().handshake(io).await.map_err(ConnectError::Handshake)?;
+                let (sender, driver) = http1::Builder::new().handshake(io).await.map_err(handshake_failed)?;
                 Ok(Connection::H1(Box::new(H1Connection { sender, driver: Some(driver), ended: false })))
             }
             Protocol::H2 => self.share_h2().await.map(Connection::H2),
@@ -118,33 +135,48 @@ impl EndpointLane {
         let stream = tokio::time::timeout(self.connect_timeout, TcpStream::connect(self.endpoint.address))
             .await
             .map_err(|_| ConnectError::TimedOut(self.connect_timeout))?
-            .map_err(ConnectError::Refused)?;
-        stream.set_nodelay(true).map_err(ConnectError::Refused)?;
+            .map_err(refused)?;
+        stream.set_nodelay(true).map_err(refused)?;
         self.cells.connects.add(1);
         Ok(TokioIo::new(stream))
     }
 
+    /// Requests that arrive while one is connecting wait for that connection, and share its failure too: an
+    /// endpoint that lets connections time out would otherwise be tried by one after the other.
     async fn share_h2(&self) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
-        // Held while connecting, so that requests that arrive meanwhile wait for this one connection.
-        let mut shared = self.h2.lock().await;
-        if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
-            return Ok(sender.clone());
+        let dialed = self.h2.dialed.get();
+        let _dialing = self.h2.dialing.lock().await;
+        if self.h2.dialed.get() != dialed {
+            let failure = self.h2.failure.borrow().clone();
+            match (failure, self.h2.alive()) {
+                (Some(failure), _) => return Err(failure),
+                (None, Some(sender)) => return Ok(sender),
+                (None, None) => {}
+            }
         }
+        let connected = self.dial_h2().await;
+        self.h2.dialed.set(self.h2.dialed.get() + 1);
+        self.h2.failure.replace(connected.as_ref().err().cloned());
+        self.h2.sender.replace(connected.as_ref().ok().cloned());
+        connected
+    }
+
+    async fn dial_h2(&self) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
         let io = self.dial().await?;
         let (sender, driver) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .max_header_list_size(H2_HEADER_BYTES_MAX)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .handshake(io)
             .await
-            .map_err(ConnectError::Handshake)?;
+            .map_err(handshake_failed)?;
         // Ends when the last sender is dropped or the connection breaks; its streams carry the error.
         tokio::task::spawn_local(async move {
             let _ = driver.await;
         });
-        *shared = Some(sender.clone());
         Ok(sender)
     }
 
@@ -164,6 +196,20 @@ impl EndpointLane {
             now_us.saturating_sub(idle.since_us) < IDLE_TIMEOUT_US && idle.connection.is_ready()
         });
     }
+}
+
+impl H2Shared {
+    fn alive(&self) -> Option<http2::SendRequest<RequestBody>> {
+        self.sender.borrow().as_ref().filter(|sender| !sender.is_closed()).cloned()
+    }
+}
+
+fn refused(error: io::Error) -> ConnectError {
+    ConnectError::Refused(Rc::new(error))
+}
+
+fn handshake_failed(error: hyper::Error) -> ConnectError {
+    ConnectError::Handshake(Rc::new(error))
 }
 
 /// An HTTP/1 connection, driven by its user.

@@ -33,7 +33,7 @@ use crate::{
     model::{Clock, Completion, Endpoint, Limits, ServiceName, VersionId},
     plugin::Fault,
     telemetry::{
-        AccessLogSink, WorkerCells,
+        AccessLogSink, RouteCells, WorkerCells,
         trace_context::{X_REQUEST_ID, request_id},
     },
 };
@@ -59,8 +59,14 @@ pub enum Command {
     },
     /// A connection that another worker accepted.
     Take(Accepted),
-    /// Stop accepting; end when the last request has ended or the grace is over. Answers with what was cut off.
-    Shutdown {
+    /// Take what is queued, and then no more connections. Answered when none can come any more, neither to this
+    /// worker nor from it to another.
+    StopAccepting {
+        reply: oneshot::Sender<()>,
+    },
+    /// End when the last request has ended or the grace is over. Answers with what was cut off. Comes when all
+    /// workers have stopped accepting.
+    Drain {
         grace: Duration,
         reply: oneshot::Sender<usize>,
     },
@@ -80,7 +86,8 @@ impl std::fmt::Debug for Command {
             Self::Save { .. } => "Save",
             Self::Adopt { .. } => "Adopt",
             Self::Take(_) => "Take",
-            Self::Shutdown { .. } => "Shutdown",
+            Self::StopAccepting { .. } => "StopAccepting",
+            Self::Drain { .. } => "Drain",
         })
     }
 }
@@ -103,6 +110,7 @@ pub struct Seat {
     pub retired: Retired,
     pub access_log: AccessLogSink,
     pub cells: Arc<WorkerCells>,
+    pub unrouted: Arc<RouteCells>,
     pub seed: u64,
 }
 
@@ -113,6 +121,8 @@ pub struct Worker {
     pub coarse: CoarseClock,
     pub access_log: AccessLogSink,
     pub cells: Arc<WorkerCells>,
+    /// Of requests that matched no route.
+    pub unrouted: Arc<RouteCells>,
     pub peers: Arc<Peers>,
     pub clients: RefCell<HashMap<u64, Rc<Client>>>,
     /// Told when a connection ends.
@@ -158,6 +168,7 @@ async fn serve(seat: Seat) {
         coarse: CoarseClock::starting_at(seat.clock.now_us()),
         access_log: seat.access_log,
         cells: seat.cells,
+        unrouted: seat.unrouted,
         peers: seat.peers,
         clients: RefCell::default(),
         client_gone: Notify::new(),
@@ -184,13 +195,12 @@ async fn serve(seat: Seat) {
     delivering.abort();
 }
 
-/// Does what the control plane says, until it says shut down.
+/// Does what the control plane says, until the worker has drained.
 async fn obey(
     worker: &Rc<Worker>,
     mut commands: mpsc::UnboundedReceiver<Command>,
-    listeners: Vec<tokio::task::JoinHandle<()>>,
+    mut listeners: Vec<tokio::task::JoinHandle<()>>,
 ) {
-    // The sender's end is the gateway's: when it is gone, so is everybody who could want an answer.
     while let Some(command) = commands.recv().await {
         match command {
             Command::Save { service, reply } => {
@@ -200,9 +210,12 @@ async fn obey(
                 let _ = reply.send(worker.adopt(*state));
             }
             Command::Take(accepted) => listener::take_over(worker, accepted),
-            Command::Shutdown { grace, reply } => {
-                let cut_off = worker.drain(grace, listeners, &mut commands).await;
-                let _ = reply.send(cut_off);
+            Command::StopAccepting { reply } => {
+                worker.stop_accepting(std::mem::take(&mut listeners)).await;
+                let _ = reply.send(());
+            }
+            Command::Drain { grace, reply } => {
+                let _ = reply.send(worker.drain(grace).await);
                 return;
             }
         }
@@ -335,24 +348,17 @@ impl Worker {
         Adoption { gap: self.saving.take() + adopting }
     }
 
-    /// Stops accepting and waits for the requests there are. Returns how many connections were cut off.
-    async fn drain(
-        self: &Rc<Self>,
-        grace: Duration,
-        listeners: Vec<tokio::task::JoinHandle<()>>,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
-    ) -> usize {
+    async fn stop_accepting(&self, listeners: Vec<tokio::task::JoinHandle<()>>) {
         self.draining.set(true);
         self.changed.notify_waiters();
         for listener in listeners {
             // Ends by itself, once it has taken what was queued.
             let _ = listener.await;
         }
-        while let Ok(command) = commands.try_recv() {
-            if let Command::Take(accepted) = command {
-                listener::take_over(self, accepted);
-            }
-        }
+    }
+
+    /// Waits for the requests there are. Returns how many connections were cut off.
+    async fn drain(&self, grace: Duration) -> usize {
         for client in self.clients.borrow().values() {
             client.begin_drain();
         }

@@ -115,6 +115,18 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self}"))
     }
 
+    /// The problem document with which the gateway itself answered, where it has this status and stage.
+    #[track_caller]
+    pub fn expect_problem(&self, status: u16, stage: &str) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self}");
+        let problem = self.json();
+        assert_eq!(problem["status"], status, "{self}");
+        assert_eq!(problem["stage"], stage, "{self}");
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"), "{self}");
+        problem
+    }
+
     /// Itself, where the status is this one.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {

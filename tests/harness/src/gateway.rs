@@ -34,7 +34,8 @@ pub struct SluiceBuilder {
 pub struct Sluice {
     child: Child,
     log: Log,
-    reader: Option<JoinHandle<()>>,
+    stdout: Log,
+    readers: Vec<JoinHandle<()>>,
     listeners: Vec<SocketAddr>,
     control: SocketAddr,
     config_path: PathBuf,
@@ -86,13 +87,17 @@ impl SluiceBuilder {
     pub fn start(self) -> Sluice {
         let (mut command, config_path, temporary) = self.prepare("run");
         let text = std::fs::read_to_string(&config_path).expect("just written");
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary is built");
-        let log = Log::default();
-        let reader = collect(child.stderr.take().expect("piped above"), Arc::clone(&log));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary is built");
+        let (log, stdout) = (Log::default(), Log::default());
+        let readers = vec![
+            collect(child.stderr.take().expect("piped above"), Arc::clone(&log)),
+            collect(child.stdout.take().expect("piped above"), Arc::clone(&stdout)),
+        ];
         let mut gateway = Sluice {
             child,
             log,
-            reader: Some(reader),
+            stdout,
+            readers,
             listeners: Vec::new(),
             control: SocketAddr::from(([127, 0, 0, 1], 0)),
             config_path,
@@ -218,6 +223,14 @@ impl Sluice {
         lines(&self.log)
     }
 
+    /// The access log so far: standard output, a JSON object a line.
+    pub fn access_log(&self) -> Vec<serde_json::Value> {
+        let parsed = lines(&self.stdout).into_iter().map(|line| {
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in the access log's line {line:?}"))
+        });
+        parsed.collect()
+    }
+
     /// Waits for a line of the log that contains each of `parts`.
     pub fn await_log(&self, parts: &[&str]) -> String {
         wait_for(&format!("a line of the log with {parts:?}"), DEADLINE, || {
@@ -282,7 +295,7 @@ impl Drop for Sluice {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        if let Some(reader) = self.reader.take() {
+        for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
         if thread::panicking() {

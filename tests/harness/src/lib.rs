@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod guest;
 #[path = "../../guests/in_text.rs"]
 pub mod guests;
+pub mod h2;
 pub mod load;
 pub mod origin;
 pub mod process;
@@ -26,6 +27,7 @@ pub use config::{any_route, endpoints, service};
 pub use control::Refused;
 pub use gateway::{Sluice, SluiceBuilder};
 pub use guest::Guest;
+pub use h2::{H2Body, H2Connection, H2Exchange};
 pub use load::{Failure, Load, Report, RunningLoad, capacity_rps};
 pub use origin::{Origin, Seen};
 pub use python::PythonPeer;

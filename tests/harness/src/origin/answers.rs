@@ -67,10 +67,11 @@ fn is_behaviour(word: &str) -> bool {
 }
 
 fn echo(request: Request<Incoming>) -> Response<AnswerBody> {
-    let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
+    // Without the second, trailers do not come back over HTTP/1.
+    let kept = [header::CONTENT_TYPE, header::TRAILER].map(|name| (request.headers().get(&name).cloned(), name));
     let mut response = Response::new(request.into_body().map_err(io::Error::other).boxed_unsync());
-    if let Some(content_type) = content_type {
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    for (value, name) in kept {
+        response.headers_mut().extend(value.map(|value| (name, value)));
     }
     response
 }
