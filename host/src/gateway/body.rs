@@ -213,7 +213,8 @@ pub struct BodyLimits {
 }
 
 impl EndpointBody {
-    pub fn new(
+    /// The answer's body, or nothing where it has none: then the attempt has ended.
+    pub fn carrying(
         incoming: Incoming,
         connection: Option<Box<H1Connection>>,
         attempt: Attempt,
