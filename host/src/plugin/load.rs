@@ -1,11 +1,6 @@
 //! From bytes to a [`Version`]: what is no plugin is refused here, each reason in its own sentence.
 
-use std::{
-    collections::BTreeSet,
-    num::NonZeroUsize,
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use wasmtime::{
     Engine,
@@ -55,24 +50,6 @@ impl Runtime {
         });
         let linked = self.link(&compiled, &ty, &identity)?;
         Ok(Arc::new(Version { identity, linked }))
-    }
-
-    /// Loads all, on as many threads as there are cores. The answers are in the same order.
-    pub fn load_each(&self, plugins: &[(PluginName, &[u8])]) -> Vec<Result<Arc<Version>, LoadError>> {
-        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(plugins.len());
-        let mut answers: Vec<Option<_>> = plugins.iter().map(|_| None).collect();
-        let queue = Mutex::new(plugins.iter().zip(&mut answers));
-        let next = || queue.lock().expect("taking the next one does not panic").next();
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while let Some(((plugin, component), answer)) = next() {
-                        *answer = Some(self.load(plugin, component));
-                    }
-                });
-            }
-        });
-        answers.into_iter().map(|answer| answer.expect("a thread has taken each")).collect()
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Component, LoadError> {

@@ -230,32 +230,26 @@ fn a_second_start_compiles_nothing() {
             )
         })
         .collect();
-    let named: Vec<_> = guests.iter().map(|bytes| (plugin_name(), bytes.as_slice())).collect();
     let first = Runtime::new(Some(dir.path())).unwrap();
-    assert!(first.load_each(&named).iter().all(Result::is_ok));
+    for bytes in &guests {
+        first.load(&plugin_name(), bytes).unwrap();
+    }
     assert_eq!(counts(&first), (0, 6));
     let second = Runtime::new(Some(dir.path())).unwrap();
-    for (version, n) in second.load_each(&named).into_iter().zip(1..) {
-        let mut instance = version.unwrap().balancer(&context()).unwrap();
-        assert_eq!(super::guest::pick(&mut instance).unwrap(), Some(n), "answers are in the order of the questions");
+    for (bytes, n) in guests.iter().zip(1..) {
+        let mut instance = second.load(&plugin_name(), bytes).unwrap().balancer(&context()).unwrap();
+        assert_eq!(super::guest::pick(&mut instance).unwrap(), Some(n));
     }
     assert_eq!(counts(&second), (6, 0));
-}
-
-#[test]
-fn one_bad_plugin_among_many_is_one_error() {
-    let good = Guest::default().component();
-    let answers = runtime().load_each(&[(plugin_name(), &good), (plugin_name(), b"?"), (plugin_name(), &good)]);
-    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
-    assert!(runtime().load_each(&[]).is_empty());
 }
 
 /// Whatever the build has embedded, and nothing where the plugins were not built.
 #[test]
 fn stock_balancers_pick_members_and_carry_their_state_over() {
-    let named: Vec<_> = stock().iter().map(|plugin| (plugin.name.parse().unwrap(), plugin.component)).collect();
+    let runtime = runtime();
     let members = [member(0), member(2), member(5)];
-    for (loaded, plugin) in runtime().load_each(&named).into_iter().zip(stock()) {
+    for plugin in stock() {
+        let loaded = runtime.load(&plugin.name.parse().unwrap(), plugin.component);
         let version = loaded.unwrap_or_else(|error| panic!("{}: {error}", plugin.name));
         assert_eq!(version.kind(), plugin.kind, "{}", plugin.name);
         let instance = || {
