@@ -1,7 +1,7 @@
 # Two commands: `make run` starts the shop behind the gateway, `make test` is what CI runs.
 
 .DELETE_ON_ERROR:
-.PHONY: run test bench plugins test-guests guest-target fmt lint
+.PHONY: run test bench soak plugins test-guests guest-target fmt lint
 
 # Guests are workspaces of their own: they are compiled for wasm32, and natively for their tests.
 GUESTS := plugins tests/guests examples/custom-policy
@@ -42,6 +42,23 @@ bench: plugins
 	scripts/setup bench
 	cargo build --release --package sluice
 	python3 tests/bench/bench.py $(BENCH)
+
+# The long versions of the tests, about an hour: those that say so by `#[ignore]`, and the fuzz targets with many
+# more runs; with libFuzzer too where cargo-fuzz and a nightly compiler are installed.
+SOAK_FUZZ_RUNS ?= 1000000
+SOAK_FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := guard configuration guest_answers
+
+soak: plugins test-guests
+	cargo test --package sluice --no-fail-fast --tests -- --ignored --nocapture
+	SLUICE_FUZZ_RUNS=$(SOAK_FUZZ_RUNS) cargo test --package sluice --test fuzz_short -- --nocapture
+	if cargo +nightly fuzz --version >/dev/null 2>&1; then \
+		for target in $(FUZZ_TARGETS); do \
+			cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(SOAK_FUZZ_SECONDS) || exit 1; \
+		done; \
+	else \
+		echo "libFuzzer is left out: cargo install cargo-fuzz, and a nightly compiler, bring it"; \
+	fi
 
 fmt:
 	cargo fmt --all

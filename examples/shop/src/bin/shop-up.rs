@@ -1,5 +1,7 @@
 //! Starts the shop behind the gateway and says what to try: `make run`.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use sluice_shop::up::{self, Up};
 
@@ -10,7 +12,15 @@ struct Arguments {
     up: Up,
 }
 
-fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(up::run(&Arguments::parse().up))
+fn main() -> ExitCode {
+    let up = Arguments::parse().up;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = runtime.expect("a runtime can be built").block_on(up::run(&up));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
