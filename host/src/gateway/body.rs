@@ -213,8 +213,7 @@ pub struct BodyLimits {
 }
 
 impl EndpointBody {
-    /// The answer's body, or nothing where it has none: then the attempt has ended.
-    pub fn carrying(
+    pub fn new(
         incoming: Incoming,
         connection: Option<Box<H1Connection>>,
         attempt: Attempt,
