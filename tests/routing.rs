@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use sluice_harness::{
-    Answer, H2Body, H2Connection, Origin, RawConnection, RawOrigin, Sluice, any_route, service, sluice,
+    Answer, Guest, H2Body, H2Connection, Origin, RawConnection, RawOrigin, Sluice, any_route, service, sluice,
 };
 
 /// A route's table.
@@ -269,6 +269,41 @@ fn without_what_is_hashed_requests_are_spread() {
     let client = gateway.client();
     let answered: BTreeSet<_> = (0..64).map(|_| client.get("/").expect(200).instance().to_owned()).collect();
     assert_eq!(answered.len(), 2, "64 requests without the header all went to {answered:?}");
+}
+
+#[test]
+fn a_policy_sees_the_headers_that_its_route_exposes_and_no_others() {
+    let origins = ["a", "b"].map(Origin::start);
+    let gateway = start(&[
+        service("orders", &origins.each_ref().map(Origin::address), "balancer = { plugin = \"round-robin\" }"),
+        route("/", "orders", ""),
+        route("/exposed/", "orders", "expose = [\"x-place\"]\nrequest_headers = { remove = [\"x-place\"] }"),
+    ]);
+    // Picks the slot that the header says; without it, the first.
+    let told = Guest {
+        items: r#"
+            (import "sluice:plugin/incoming@0.1.0" "header" (func $header (param i32 i32 i32)))
+            (data (i32.const 100) "x-place")"#,
+        pick: "
+            (call $header (i32.const 100) (i32.const 7) (i32.const 200))
+            (call $free_all)
+            (call $answer (if (result i32) (i32.load8_u (i32.const 200))
+              (then (i32.sub (i32.load8_u (i32.load (i32.const 204))) (i32.const 48)))
+              (else (i32.const 0))))",
+        ..Guest::default()
+    };
+    gateway.push("round-robin", &told.component());
+    let ask = |path: &str, place: &str| {
+        let answer = gateway.client().send(Method::GET, path, &[("x-place", place)], Vec::new());
+        answer.expect(200).instance().to_owned()
+    };
+    for _ in 0..4 {
+        assert_eq!([ask("/exposed/", "0"), ask("/exposed/", "1")], ["a", "b"]);
+        assert_eq!([ask("/", "0"), ask("/", "1")], ["a", "a"]);
+    }
+    assert_eq!(gateway.metric("sluice_plugin_fallbacks_total", &[]), 0.0);
+    // Exposed as the client sent it, and taken off on the way to the endpoint all the same.
+    assert!(origins[1].seen().iter().all(|seen| !seen.headers.contains_key("x-place")));
 }
 
 #[test]

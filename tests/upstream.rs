@@ -12,7 +12,7 @@ use std::{
 use http::{Method, Version};
 use sluice_harness::{
     DEADLINE, H2Body, H2Connection, Load, Origin, RawConnection, RawOrigin, Sluice, any_route, raw_origin, sluice,
-    wait_until,
+    transfer, wait_until,
 };
 
 fn start(addresses: &[std::net::SocketAddr], more: &str) -> Sluice {
@@ -228,6 +228,17 @@ fn an_exchange_may_last_no_longer_than_its_service_allows() {
 }
 
 #[test]
+fn a_stream_that_never_has_to_be_waited_for_is_ended_too() {
+    let origin = Origin::start("a");
+    let gateway = start(&[origin.address()], "max_duration = \"1 s\"");
+    // More than a client on this machine could take meanwhile.
+    let mut transfer = transfer::begin(transfer::Version::H1, gateway.address(), "/bytes/1000000000000", 0).unwrap();
+    let begun = Instant::now();
+    transfer.read_to_end().expect_err("cut off");
+    assert!(begun.elapsed() < DEADLINE / 2, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_connection_that_cannot_be_made_in_time_is_given_up() {
     // A listener with a full queue: the system answers no further SYN.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -293,7 +304,8 @@ fn no_answer_without_a_service_that_could_give_one() {
     let gateway = start(&[garbage.address()], "");
     let problem = post(&gateway, "/").expect_problem(502, "upstream");
     assert_eq!(problem["request_sent"], true);
-    assert_eq!(answers.load(Ordering::Acquire), 1);
+    wait_until("it to have answered", || answers.load(Ordering::Acquire) > 0);
+    assert_eq!(garbage.received_text().matches("POST ").count(), 1);
 
     // A 101 that nobody asked for opens nothing.
     let pushy = RawOrigin::start(|mut exchange| {

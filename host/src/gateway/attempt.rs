@@ -128,6 +128,11 @@ impl Attempt {
         }
     }
 
+    /// To within a tick of the worker.
+    pub fn coarse_now_us(&self) -> u64 {
+        self.worker.coarse_now_us()
+    }
+
     pub fn count(&self, bytes: usize) {
         if let Some(sum) = &self.bytes {
             sum.set(sum.get() + bytes as u64);

@@ -201,6 +201,8 @@ pub struct EndpointBody {
     timer: Option<Pin<Box<Sleep>>>,
     last_progress: Instant,
     head_at: Instant,
+    /// The same on the worker's coarse clock, which may be read for each frame.
+    head_us: u64,
     /// Why it ends early, from when that is known to when hyper is told.
     failed: Option<BodyError>,
 }
@@ -213,14 +215,14 @@ pub struct BodyLimits {
 }
 
 impl EndpointBody {
-    /// The answer's body, or nothing where it has none: then the attempt has ended.
-    pub fn carrying(
+    pub fn new(
         incoming: Incoming,
         connection: Option<Box<H1Connection>>,
         attempt: Attempt,
         limits: BodyLimits,
     ) -> ResponseBody {
         let now = Instant::now();
+        let head_us = attempt.coarse_now_us();
         let mut body = Self {
             incoming,
             connection,
@@ -229,6 +231,7 @@ impl EndpointBody {
             timer: None,
             last_progress: now,
             head_at: now,
+            head_us,
             failed: None,
         };
         if body.incoming.is_end_stream() {
@@ -289,6 +292,16 @@ impl EndpointBody {
                     match frame.data_ref() {
                         Some(data) => attempt.count(data.len()),
                         None => frame.trailers_ref().into_iter().for_each(|trailers| attempt.see_trailers(trailers)),
+                    }
+                    // A body that never has to be waited for sets no timer.
+                    let lasted = Duration::from_micros(attempt.coarse_now_us().saturating_sub(self.head_us));
+                    if lasted >= REPORT_AFTER {
+                        attempt.report_ongoing();
+                    }
+                    if let Some(max) =
+                        self.limits.max_duration.filter(|&max| lasted >= max && self.head_at.elapsed() >= max)
+                    {
+                        return self.fail(BodyError::TooLong(max), cx);
                     }
                 }
                 if self.incoming.is_end_stream() {

@@ -260,7 +260,7 @@ impl Client {
     async fn converse_http1(self: &Rc<Self>, stream: TcpStream, first: Vec<u8>, limits: &Limits) {
         let conn = ConnState::new(self.worker.coarse.clone());
         let io = GuardedIo::new(stream, Rc::clone(&conn), limits, first);
-        let _ = self.speaks.set(Speaks::Http1(conn));
+        let _ = self.speaks.set(Speaks::Http1(Rc::clone(&conn)));
         let client = Rc::clone(self);
         let service = service_fn(move |request| {
             let client = Rc::clone(&client);
@@ -272,15 +272,17 @@ impl Client {
         raise_hyper_limits(&mut http, limits);
         let mut connection = http.serve_connection(io, service);
         let ended = poll_fn(|cx| {
-            match self.order.get() {
-                Order::Kill => return Poll::Ready(None),
-                Order::Drain => {
-                    self.order.set(Order::Draining);
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
-                Order::None | Order::Draining => {}
+            if self.order.get() == Order::Kill {
+                return Poll::Ready(None);
             }
             self.remember(cx);
+            let polled = Pin::new(&mut connection).poll(cx);
+            // Told before its first request, hyper would close the connection, and with it what was queued.
+            if polled.is_ready() || self.order.get() != Order::Drain || !conn.has_begun() {
+                return polled.map(Some);
+            }
+            self.order.set(Order::Draining);
+            Pin::new(&mut connection).graceful_shutdown();
             Pin::new(&mut connection).poll(cx).map(Some)
         })
         .await;

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod config;
 pub mod control;
+pub mod dns;
 pub mod gateway;
 pub mod guest;
 #[path = "../../guests/in_text.rs"]
@@ -25,6 +26,7 @@ pub mod wait;
 pub use client::{Answer, Client};
 pub use config::{any_route, endpoints, service};
 pub use control::Refused;
+pub use dns::{NameServer, Says};
 pub use gateway::{Sluice, SluiceBuilder};
 pub use guest::Guest;
 pub use h2::{H2Body, H2Connection, H2Exchange};

@@ -61,7 +61,7 @@ pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
         .route("/plugins/{name}/rollback", post(plugins::roll_back))
         .route("/plugins/{name}/canary", post(plugins::start_canary).delete(plugins::end_canary))
         .route("/services", get(services::list))
-        .route("/services/{name}", get(services::show).patch(services::patch).delete(services::clear_overlay))
+        .route("/services/{name}", get(services::show).patch(services::patch))
         .route("/services/{name}/overlay", axum::routing::delete(services::clear_overlay))
         .route("/reload", post(operation::reload))
         .route("/listeners", get(operation::listeners))

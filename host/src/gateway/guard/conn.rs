@@ -158,6 +158,11 @@ impl ConnState {
         Turn { conn: Rc::clone(self), number }
     }
 
+    /// Whether a request has come: from then on hyper says in its answer that it was the last.
+    pub fn has_begun(&self) -> bool {
+        self.begun.get() > 0
+    }
+
     pub fn phase(&self) -> Phase {
         if let Some(last) = self.last_phase.get() {
             return last;
