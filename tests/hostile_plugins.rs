@@ -212,21 +212,22 @@ fn a_version_without_predecessor_comes_back_ever_more_slowly_and_the_fallback_de
     let version = text(&bed.gateway.push("alone", &built("hostile"))["version"]);
     bed.gateway.set_balancer("orders", "alone", json!({"trap_in": "pick"}));
     let instances = || bed.gateway.service("orders")["instances"].as_array().cloned().unwrap_or_default();
-    let mut seen = 0;
+    let mut longest_wait_ms = [0; 2];
     wait_until("each instance to have failed six times", || {
         let instances = instances();
         for instance in instances.iter().filter(|instance| instance["state"] == "fallback") {
             let faults = instance["faults"].as_u64().expect("a number");
-            let longest_ms = 100 << (faults - 1).min(16);
-            assert!(instance["restart_in_ms"].as_u64().expect("a number") <= longest_ms, "{instance}");
+            let restart_in_ms = instance["restart_in_ms"].as_u64().expect("a number");
+            assert!(restart_in_ms <= 100 << (faults - 1).min(16), "{instance}");
             assert!(text(&instance["fault"]).starts_with("pick: trapped"), "{instance}");
-            seen = seen.max(faults);
+            let longest = &mut longest_wait_ms[instance["worker"].as_u64().expect("a number") as usize];
+            *longest = restart_in_ms.max(*longest);
         }
         instances.iter().all(|instance| instance["faults"].as_u64() >= Some(6))
     });
-    // After six faults in a row it stays away for 1.6 to 3.2 s; without backoff there would be one a request.
-    let traps = bed.counted("sluice_plugin_traps_total", &version);
-    assert!((12.0..=20.0).contains(&traps), "{traps} traps, {seen} in a row");
+    // After six faults in a row it stays away for 1.6 to 3.2 s.
+    assert!(longest_wait_ms.iter().all(|&longest| longest > 800), "{longest_wait_ms:?}");
+    assert!(bed.counted("sluice_plugin_fallbacks_total", &version) > 0.0, "meanwhile the fallback decides");
     assert!(bed.gateway.history("rolled-back").is_empty(), "there is nothing to go back to");
     // Other settings are another instance, which owes nothing.
     bed.gateway.set_balancer("orders", "alone", json!({}));
@@ -269,7 +270,7 @@ fn memory_beyond_the_limit_is_refused_and_within_it_is_counted() {
 fn a_worker_starved_by_other_load_is_not_taken_for_a_spinning_plugin() {
     /// CPU time that a pick shall take: within the deadline of 1 ms, and long enough to be interrupted now and then.
     const PICK_US: f64 = 300.0;
-    const REQUESTS: u64 = 200;
+    const REQUESTS: u64 = 300;
     let origin = Origin::start("a");
     let gateway = sluice!().config(any_route("orders", &[origin.address()], "")).start();
     let rounds = calibrate(&gateway, PICK_US);
@@ -283,11 +284,12 @@ fn a_worker_starved_by_other_load_is_not_taken_for_a_spinning_plugin() {
     drop(busy);
     report.expect_no_failures();
     println!("{rounds} rounds a pick, {interrupted} times interrupted, {report}");
-    assert!(interrupted > 50, "the machine was not busy enough for this test to mean anything: {interrupted}");
     let counted = |metric: &str| gateway.metric(metric, &[&format!("version=\"{version}\"")]);
     assert_eq!(counted("sluice_plugin_deadline_overruns_total"), 0.0);
     assert_eq!(counted("sluice_plugin_fallbacks_total"), 0.0);
     assert!(counted("sluice_plugin_calls_total") >= REQUESTS as f64);
+    // Or the machine was not busy enough for all this to mean anything.
+    assert!(interrupted > 30, "{interrupted}");
 }
 
 /// How many rounds take a pick so long.

@@ -16,9 +16,12 @@ const GAP_US_MAX: u64 = 1_000;
 /// too. The largest is printed.
 const GAPS_ABOVE_SHARE_MAX: f64 = 0.01;
 
-/// What resident memory may differ by after any number of swaps. One instance has a 16 MiB reservation of which some
-/// 200 KiB are resident, so a leak of one in ten over 100 swaps on two workers would show.
-const RSS_GROWTH_MAX: u64 = 4 << 20;
+/// What resident memory may grow by over the swaps, besides counters. An instance with its memory is 200 KiB and more, so
+/// one in four of those of 100 swaps left behind would show.
+const RSS_GROWTH_MAX: u64 = 8 << 20;
+
+/// A version's counters on two workers, which are kept for a quarter of an hour, for whoever scrapes the metrics.
+const COUNTERS_BYTES: u64 = 8 << 10;
 
 /// Swaps until memory has found its level: allocators keep what they once needed.
 const WARM_UP_SWAPS: usize = 20;
@@ -84,7 +87,8 @@ fn swaps_fail_no_request(swaps: usize) {
     expect_one_instance_a_worker(&gateway, "round-robin");
     let rss_after = gateway.rss_bytes();
     println!("resident memory {} KiB, before {} KiB", rss_after / 1024, rss_before / 1024);
-    assert!(rss_after <= rss_before + RSS_GROWTH_MAX, "{rss_before} bytes before, {rss_after} after");
+    let growth_max = RSS_GROWTH_MAX + swaps as u64 * COUNTERS_BYTES;
+    assert!(rss_after <= rss_before + growth_max, "{rss_before} bytes before, {rss_after} after");
     assert_eq!(gateway.metric("sluice_plugin_fallbacks_total", &[]), 0.0);
 }
 
@@ -170,7 +174,8 @@ fn a_swap_of_one_plugin_leaves_the_instances_of_others_alone() {
 
 fn gateway(origins: &[Origin], more: &str) -> Sluice {
     let addresses: Vec<_> = origins.iter().map(Origin::address).collect();
-    sluice!().config(any_route("orders", &addresses, more)).start()
+    // In huge pages the heap's resident size is a matter of chance, by tens of MiB.
+    sluice!().config(any_route("orders", &addresses, more)).env("MIMALLOC_ALLOW_THP", "0").start()
 }
 
 fn expect_small_gaps(gateway: &Sluice, mut gaps_us: Vec<u64>) {
