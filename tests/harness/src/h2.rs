@@ -46,6 +46,7 @@ impl H2Connection {
         let runtime = runtime.expect("a runtime can be built");
         let (sender, connection) = runtime.block_on(async {
             let stream = TcpStream::connect(address).await.expect("the address accepts connections");
+            stream.set_nodelay(true).expect("a TCP socket has Nagle's algorithm to switch off");
             let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
             let (sender, connection) = handshake.expect("an HTTP/2 connection begins with what the client sends");
             (sender, tokio::spawn(connection))

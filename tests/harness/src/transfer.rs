@@ -47,6 +47,7 @@ pub fn begin(version: Version, address: SocketAddr, path: &str, len: u64) -> Res
     let request = request.body(Zeros { left: len }).expect("the test's request is well-formed");
     let response = runtime.block_on(async {
         let stream = TcpStream::connect(address).await.expect("the address accepts connections");
+        stream.set_nodelay(true).expect("a TCP socket has Nagle's algorithm to switch off");
         let io = TokioIo::new(stream);
         match version {
             Version::H1 => {
