@@ -215,7 +215,7 @@ pub struct BodyLimits {
 }
 
 impl EndpointBody {
-    pub fn new(
+    pub fn carrying(
         incoming: Incoming,
         connection: Option<Box<H1Connection>>,
         attempt: Attempt,

@@ -315,7 +315,7 @@ impl Exchange {
             return Response::from_parts(head, ResponseBody::own(None));
         }
         let limits = BodyLimits { idle_timeout: config.idle_timeout, max_duration: config.max_duration };
-        Response::from_parts(head, EndpointBody::new(incoming, connection, attempt, limits))
+        Response::from_parts(head, EndpointBody::carrying(incoming, connection, attempt, limits))
     }
 
     fn refuse(&mut self, failure: &Failure) -> Response<ResponseBody> {
