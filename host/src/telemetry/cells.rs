@@ -37,7 +37,7 @@ pub struct RouteCells {
 #[repr(align(64))]
 pub struct PluginCells {
     pub picks: Counter,
-    /// CPU time of every 64th pick, in nanoseconds.
+    /// Elapsed time of every 64th pick, in nanoseconds.
     pub pick_ns: Histogram,
     pub traps: Counter,
     pub deadline_overruns: Counter,

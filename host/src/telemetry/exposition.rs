@@ -133,7 +133,7 @@ fn encode_plugins(page: &mut Page, plugins: &[(Option<PluginKey>, PluginTotals)]
     page.counter("sluice_plugin_calls", "Calls of a plugin's pick.", each(|total| total.picks))?;
     page.histogram(
         "sluice_plugin_call_duration",
-        "CPU time of a pick; every 64th is measured.",
+        "Time of a pick; every 64th is measured.",
         (&PICK_POWERS, NS_PER_SECOND),
         rows.iter().map(|(labels, total)| (*labels, &total.pick_ns)),
     )?;

@@ -18,7 +18,7 @@
 //! | `sluice_endpoint_in_flight` | gauge | `service`, `endpoint` | requests that have not ended |
 //! | `sluice_endpoint_available` | gauge | `service`, `endpoint` | 1 while it may get traffic |
 //! | `sluice_plugin_calls_total` | counter | `service`, `plugin`, `version` | calls of `pick` |
-//! | `sluice_plugin_call_duration_seconds` | histogram | `service`, `plugin`, `version` | CPU time of every 64th `pick` |
+//! | `sluice_plugin_call_duration_seconds` | histogram | `service`, `plugin`, `version` | Elapsed time of every 64th `pick` |
 //! | `sluice_plugin_traps_total` | counter | `service`, `plugin`, `version` | calls that trapped |
 //! | `sluice_plugin_deadline_overruns_total` | counter | `service`, `plugin`, `version` | calls stopped for their CPU time |
 //! | `sluice_plugin_memory_overruns_total` | counter | `service`, `plugin`, `version` | calls stopped for their memory |
