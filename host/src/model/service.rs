@@ -25,7 +25,7 @@ pub struct ServiceConfig {
     pub name: ServiceName,
     pub endpoints: Vec<EndpointSpec>,
     pub balancer: PolicyConfig,
-    /// To the response head, retries included. Default 15 s.
+    /// From the last byte of the request to the response head, retries included. Default 15 s.
     pub timeout: Duration,
     /// Without a byte in either direction after the response head. Default 60 s.
     pub idle_timeout: Duration,
