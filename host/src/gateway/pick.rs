@@ -91,31 +91,22 @@ fn ask(
     request: PickRequest,
     incoming: &Incoming,
 ) -> Option<Option<Slot>> {
-    let mut borrowed = arm.instance.borrow_mut();
-    let instance = borrowed.as_mut()?;
-    let nth = arm.picks.get().wrapping_add(1);
-    arm.picks.set(nth);
-    let begun = nth.is_multiple_of(TIMED_PICKS).then(Instant::now);
-    let answer = instance.pick(request, incoming);
-    if let Some(begun) = begun {
-        arm.cells.pick_ns.record_us(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    }
-    arm.cells.picks.add(1);
-    match answer {
-        Ok(slot) if service.snapshot.accepts(slot, &incoming.tried) => Some(slot),
-        Ok(_) => {
-            arm.cells.invalid_answers.add(1);
-            None
+    let slot = worker.call(service, arm, |instance| {
+        let nth = arm.picks.get().wrapping_add(1);
+        arm.picks.set(nth);
+        let begun = nth.is_multiple_of(TIMED_PICKS).then(Instant::now);
+        let answer = instance.pick(request, incoming);
+        if let Some(begun) = begun {
+            arm.cells.pick_ns.record_ns(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
         }
-        Err(fault) => {
-            arm.count(&fault);
-            if let Some(broken) = borrowed.take() {
-                arm.discard(broken);
-            }
-            worker.report_fault(&service.snapshot.config.name, arm.id, fault);
-            None
-        }
+        arm.cells.picks.add(1);
+        answer
+    })?;
+    if !service.snapshot.accepts(slot, &incoming.tried) {
+        arm.cells.invalid_answers.add(1);
+        return None;
     }
+    Some(slot)
 }
 
 /// The native fallback: of two endpoints drawn at random, the one with fewer requests in flight for its weight

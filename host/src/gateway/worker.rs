@@ -302,8 +302,8 @@ impl Worker {
         });
     }
 
-    /// Calls an instance; a fault discards it and is reported.
-    fn call<T>(
+    /// Calls an instance; a fault discards it and is reported. None also where there is no instance.
+    pub fn call<T>(
         &self,
         service: &ServiceState,
         arm: &Arm,
