@@ -6,4 +6,5 @@ pub mod control;
 pub mod gateway;
 pub mod model;
 pub mod plugin;
+pub mod storage;
 pub mod telemetry;
