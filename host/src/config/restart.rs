@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::model::{Config, ListenerOptions};
+use crate::model::{Config, DnsOptions, ListenerOptions};
 
 /// One sentence for each difference that needs a restart; empty where the new configuration can be adopted.
 pub fn restart_differences(old: &Config, new: &Config) -> Vec<String> {
@@ -16,6 +16,7 @@ pub fn restart_differences(old: &Config, new: &Config) -> Vec<String> {
     compare("gateway.data_dir", quoted(old.gateway.data_dir.display()), quoted(new.gateway.data_dir.display()));
     compare("listener", addresses(&old.listeners), addresses(&new.listeners));
     compare("control.address", quoted(old.control.address), quoted(new.control.address));
+    compare("dns", dns(old.dns.as_ref()), dns(new.dns.as_ref()));
     differences
 }
 
@@ -26,4 +27,10 @@ fn quoted(value: impl Display) -> String {
 fn addresses(listeners: &[ListenerOptions]) -> String {
     let addresses: Vec<String> = listeners.iter().map(|listener| quoted(listener.address)).collect();
     format!("[{}]", addresses.join(", "))
+}
+
+fn dns(options: Option<&DnsOptions>) -> String {
+    let Some(DnsOptions { address, domain, ttl }) = options else { return "none".to_owned() };
+    let ttl = humantime::format_duration(*ttl);
+    format!("{{ address = \"{address}\", domain = \"{domain}\", ttl = \"{ttl}\" }}")
 }

@@ -10,6 +10,8 @@ pub struct Config {
     /// At least one.
     pub listeners: Vec<ListenerOptions>,
     pub control: ControlOptions,
+    /// None: the registry does not speak DNS.
+    pub dns: Option<DnsOptions>,
     pub plugins: BTreeMap<PluginName, PluginOptions>,
     pub services: BTreeMap<ServiceName, ServiceConfig>,
     pub routes: Vec<RouteConfig>,
@@ -78,6 +80,17 @@ pub struct ControlOptions {
     pub address: SocketAddr,
     /// A bearer token for everything; needed for an address that is not loopback.
     pub operator_token_file: Option<PathBuf>,
+}
+
+/// The registry's DNS server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsOptions {
+    /// Of UDP and TCP. Port 0 takes one that is free for both.
+    pub address: SocketAddr,
+    /// The zone, in lower case and without a dot at the end. Default "consul".
+    pub domain: String,
+    /// How long resolvers may keep an answer, and that there is none; whole seconds. Default 0: not at all.
+    pub ttl: Duration,
 }
 
 /// A plugin of the user's own. The stock ones need no entry.

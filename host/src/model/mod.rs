@@ -12,7 +12,9 @@ pub mod route;
 pub mod service;
 
 pub use clock::Clock;
-pub use config::{AccessLog, Config, ControlOptions, GatewayOptions, Limits, ListenerOptions, PluginOptions};
+pub use config::{
+    AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, PluginOptions,
+};
 pub use endpoint::{Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};
 pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
 pub use outcome::{Completion, Outcome};

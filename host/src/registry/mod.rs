@@ -1,0 +1,3 @@
+//! Where services find each other.
+
+pub mod dns;
