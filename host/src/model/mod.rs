@@ -13,7 +13,8 @@ pub mod service;
 
 pub use clock::Clock;
 pub use config::{
-    AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, PluginOptions,
+    AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,
+    RegistryConfig,
 };
 pub use endpoint::{Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};
 pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};

@@ -42,11 +42,11 @@ pub(super) fn answer(query: &Query, zone: &Zone, lookup: &impl Lookup, records_m
         Some(Place::Apex) => apex(name, kind, zone, lookup.index()),
         Some(Place::NameServer) => Answer::records(addresses(name, kind, zone, zone.own_address())),
         Some(Place::Address(address)) => Answer::records(addresses(name, kind, zone, Some(address))),
-        Some(Place::Service { service, tag }) => {
-            let mut targets = lookup.instances(&service, tag.as_deref());
-            if targets.is_empty() {
+        Some(Place::Services(wanted)) => {
+            let mut found = wanted.iter().map(|wanted| lookup.instances(&wanted.service, wanted.tag.as_deref()));
+            let Some(mut targets) = found.find(|targets| !targets.is_empty()) else {
                 return Answer::code(ResponseCode::NXDomain);
-            }
+            };
             rng.shuffle(&mut targets);
             match kind {
                 RecordType::SRV => srv(name, &targets, zone, records_max),

@@ -21,6 +21,7 @@
 
 mod answer;
 mod fit;
+mod lookup;
 mod respond;
 mod server;
 mod zone;

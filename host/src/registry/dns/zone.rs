@@ -24,6 +24,9 @@ const EXPIRE_S: i32 = 86_400;
 /// Of every SRV record: all are equal, and their weights say the rest.
 const PRIORITY: u16 = 1;
 
+/// Of a tag and a service's name together, as each of them is looked up.
+const LABELS_MAX: usize = 10;
+
 /// What the server answers for.
 #[derive(Clone, Debug)]
 pub struct Zone {
@@ -44,12 +47,16 @@ pub(super) enum Place {
     NameServer,
     /// There are names below it.
     Above,
-    Service {
-        service: String,
-        tag: Option<String>,
-    },
+    /// The instances of the first of these that has any.
+    Services(Vec<Wanted>),
     Address(IpAddr),
     Nothing,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub service: String,
+    pub tag: Option<String>,
 }
 
 impl Zone {
@@ -138,17 +145,21 @@ fn place(labels: &[&str]) -> Place {
 }
 
 fn service(labels: &[&str]) -> Place {
-    let at = |service: &str, tag: Option<String>| Place::Service { service: service.to_owned(), tag };
     match labels {
+        [] => Place::Above,
         [under] if under.starts_with('_') => Place::Above,
         [service, tag] if service.starts_with('_') && tag.starts_with('_') => {
             // Every protocol is spoken by whatever was registered; `_tcp` is what asks for that.
-            at(&service[1..], (*tag != "_tcp").then(|| tag[1..].to_owned()))
+            let tag = (*tag != "_tcp").then(|| tag[1..].to_owned());
+            Place::Services(vec![Wanted { service: service[1..].to_owned(), tag }])
         }
-        [service] => at(service, None),
-        // A tag may have dots.
-        [tag @ .., service] => at(service, Some(tag.join("."))),
-        [] => Place::Above,
+        // Tags and names of services may both have dots. The shortest name of a service comes first.
+        labels if labels.len() <= LABELS_MAX => {
+            let split =
+                |at: usize| Wanted { service: labels[at..].join("."), tag: (at > 0).then(|| labels[..at].join(".")) };
+            Place::Services((0..labels.len()).rev().map(split).collect())
+        }
+        _ => Place::Nothing,
     }
 }
 

@@ -108,7 +108,8 @@ fn another_version_of_edns_is_told_which_one_is_spoken() {
     edns.set_version(1);
     other.set_edns(edns);
     let answer = raw(&other.to_vec().expect("it can be written")).expect("it is answered");
-    assert_eq!(answer.metadata.response_code, ResponseCode::BADVERS);
+    // BADVERS and BADSIG are one number.
+    assert_eq!(u16::from(answer.metadata.response_code), u16::from(ResponseCode::BADVERS));
     assert_eq!(answer.edns.map(|edns| edns.version()), Some(0));
     assert!(answer.answers.is_empty());
 }

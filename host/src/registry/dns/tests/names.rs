@@ -80,6 +80,17 @@ fn a_service_without_an_instance_that_may_get_traffic_does_not_exist() {
 }
 
 #[test]
+fn a_service_may_have_a_name_with_dots() {
+    let services = shop().with("orders.v2", "10.0.0.9", 9000, &["blue.eu"]);
+    for name in ["orders.v2.service.consul.", "blue.eu.orders.v2.service.consul."] {
+        let answer = ask_of(&services, &query(name, RecordType::A), Transport::Udp);
+        assert_eq!(addresses(&answer), ips(&["10.0.0.9"]), "{name}");
+    }
+    let long = format!("{}web.service.consul.", "a.".repeat(60));
+    assert_nothing(&ask(&long, RecordType::A), ResponseCode::NXDomain);
+}
+
+#[test]
 fn a_zone_may_have_another_name() {
     let zone = zone_with("services.example.org", Duration::from_secs(9));
     let ask = |name: &str| {
