@@ -52,8 +52,18 @@ impl DnsServer {
     }
 
     /// Serves until `shutdown` becomes true or its sender is gone; an exchange under way is cut off.
-    pub async fn serve(self, zone: Zone, lookup: impl Lookup, mut shutdown: watch::Receiver<bool>) {
-        let answers = Arc::new(Answers { zone, lookup });
+    pub async fn serve(self, zone: Zone, lookup: impl Lookup, shutdown: watch::Receiver<bool>) {
+        self.serve_within(CONNECTION_TIMEOUT, zone, lookup, shutdown).await;
+    }
+
+    pub(super) async fn serve_within(
+        self,
+        connection_timeout: Duration,
+        zone: Zone,
+        lookup: impl Lookup,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        let answers = Arc::new(Answers { zone, lookup, connection_timeout });
         tokio::select! {
             () = serve_udp(self.udp, &answers) => {}
             () = serve_tcp(self.tcp, &answers) => {}
@@ -66,6 +76,7 @@ impl DnsServer {
 struct Answers<L> {
     zone: Zone,
     lookup: L,
+    connection_timeout: Duration,
 }
 
 impl<L: Lookup> Answers<L> {
@@ -125,11 +136,11 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream,
 async fn serve_connection(mut stream: TcpStream, _permit: OwnedSemaphorePermit, answers: Arc<Answers<impl Lookup>>) {
     // Answers are one write; not waiting for an acknowledgement is all that matters.
     let _ = stream.set_nodelay(true);
-    let mut rng = Rng::new();
+    let (mut rng, limit) = (Rng::new(), answers.connection_timeout);
     loop {
-        let Ok(Ok(query)) = timeout(CONNECTION_TIMEOUT, read_framed(&mut stream)).await else { return };
+        let Ok(Ok(query)) = timeout(limit, read_framed(&mut stream)).await else { return };
         let Some(answer) = answers.respond(&query, Transport::Tcp, &mut rng) else { return };
-        let Ok(Ok(())) = timeout(CONNECTION_TIMEOUT, write_framed(&mut stream, &answer)).await else { return };
+        let Ok(Ok(())) = timeout(limit, write_framed(&mut stream, &answer)).await else { return };
     }
 }
 

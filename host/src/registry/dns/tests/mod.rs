@@ -1,6 +1,7 @@
 mod hostile;
 mod names;
 mod records;
+mod server;
 mod sizes;
 
 use std::{
