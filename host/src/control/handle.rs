@@ -21,7 +21,9 @@ use super::{
 use crate::{
     gateway::Gateway,
     plugin::ComponentStore,
-    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges},
+    registry::Registry,
+    storage::Storage,
+    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges},
 };
 
 /// The running gateway, as its API sees it.
@@ -36,6 +38,10 @@ pub struct Control {
     pub canaries: CanaryBook,
     pub history: History,
     pub gone: GoneInstances,
+    pub registry: Registry,
+    pub storage: Arc<dyn Storage>,
+    /// Bounds the connections that wait for the registry to change.
+    pub waits: Semaphore,
     /// Bounds the memory that uploads take.
     pub uploads: Semaphore,
     pub shutting_down: AtomicBool,
@@ -86,6 +92,18 @@ impl Control {
             generation: current.snapshot.generation,
             endpoints: endpoints.collect(),
             plugins: plugins.collect(),
+            registry: self.registry_gauges(),
+        }
+    }
+
+    fn registry_gauges(&self) -> RegistryGauges {
+        let figures = self.registry.figures();
+        RegistryGauges {
+            services: figures.services,
+            instances: [("passing", figures.passing), ("warning", figures.warning), ("critical", figures.critical)],
+            held: figures.held.into_iter().map(|(service, leases)| (service, leases.held)).collect(),
+            heartbeats: figures.heartbeats,
+            commits: [("durable", figures.commits), ("failed", figures.commits_failed)],
         }
     }
 }

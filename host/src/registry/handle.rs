@@ -93,7 +93,7 @@ impl Registry {
         })
     }
 
-    /// Ends checks and changes; reads go on. The store may be closed afterwards.
+    /// Ends checks, changes and waits for them; reads go on. The store may be closed afterwards.
     pub async fn close(&self) {
         self.shutdown.send_replace(true);
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -167,7 +167,10 @@ impl Registry {
             if listing.index != known {
                 return Some(listing);
             }
-            timeout_at(until, ring).await.ok()?;
+            tokio::select! {
+                rung = timeout_at(until, ring) => rung.ok()?,
+                () = self.closed() => return None,
+            }
         }
     }
 
@@ -185,10 +188,19 @@ impl Registry {
         let until = Instant::now() + wait;
         let mut index = self.published.subscribe();
         while !holds() {
-            if !matches!(timeout_at(until, index.changed()).await, Ok(Ok(()))) {
-                return;
+            tokio::select! {
+                changed = timeout_at(until, index.changed()) => match changed {
+                    Ok(Ok(())) => {}
+                    _ => return,
+                },
+                () = self.closed() => return,
             }
         }
+    }
+
+    async fn closed(&self) {
+        // The sender is this handle's own.
+        drop(self.shutdown.subscribe().wait_for(|&closed| closed).await);
     }
 
     /// Adds an instance, or replaces that of its id; checks that it has besides the given ones stay.

@@ -14,6 +14,8 @@ mod instances;
 mod pass;
 mod record;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::{
     cmp::Reverse,

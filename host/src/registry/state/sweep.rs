@@ -93,7 +93,7 @@ impl State {
     }
 
     /// Leases whose time has come, and that nobody prolonged.
-    fn note_lapses(&mut self) {
+    pub(super) fn note_lapses(&mut self) {
         while let Some(Reverse((at_us, _))) = self.leases.peek()
             && *at_us <= self.now_us
             && let Some(Reverse((at_us, id))) = self.leases.pop()
