@@ -77,7 +77,10 @@ fn dig_finds_what_is_registered() {
     assert!(full.contains("web.service.consul.\t7\tIN\tA\t127.0.0.1"), "{full}");
     assert!(!full.contains("Warning: Message parser reports malformed message packet"), "{full}");
     let nothing = dig(&["other.service.consul"]).join("\n");
-    assert!(nothing.contains("status: NXDOMAIN") && nothing.contains("IN\tSOA\tns.consul. hostmaster.consul."), "{nothing}");
+    assert!(
+        nothing.contains("status: NXDOMAIN") && nothing.contains("IN\tSOA\tns.consul. hostmaster.consul."),
+        "{nothing}"
+    );
     let no_data = dig(&["web.service.consul", "TXT"]).join("\n");
     assert!(no_data.contains("status: NOERROR") && no_data.contains("IN\tSOA\t"), "{no_data}");
     let foreign = dig(&["example.com"]).join("\n");
@@ -206,7 +209,8 @@ impl Haproxy {
             socket.display()
         );
         fs::write(&config, text).expect("it is written");
-        let child = Command::new(program).arg("-db").arg("-f").arg(&config).stdin(Stdio::null()).spawn().expect("it starts");
+        let child =
+            Command::new(program).arg("-db").arg("-f").arg(&config).stdin(Stdio::null()).spawn().expect("it starts");
         let this = Self { child, folder };
         wait_until("HAProxy to listen", || this.socket().is_some());
         this

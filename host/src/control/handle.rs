@@ -30,6 +30,8 @@ use crate::{
 pub struct Control {
     /// Of the control listener, as bound.
     pub address: SocketAddr,
+    /// Of the DNS server, as bound.
+    pub dns: Option<SocketAddr>,
     pub gateway: Arc<Gateway>,
     pub publisher: Handle,
     pub metrics: Arc<Metrics>,

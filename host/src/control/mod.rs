@@ -9,6 +9,7 @@ pub mod api;
 pub mod canary;
 pub mod change;
 pub mod dashboard;
+mod dns;
 mod ground;
 pub mod handle;
 pub mod history;

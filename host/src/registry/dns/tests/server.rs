@@ -20,7 +20,8 @@ struct Serving {
 }
 
 fn serve(connection_timeout: Duration) -> Serving {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("it starts");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("it starts");
     let (shutdown, shutting_down) = watch::channel(false);
     let server = runtime.block_on(DnsServer::bind((Ipv4Addr::LOCALHOST, 0).into())).expect("a free port");
     let address = server.address();
