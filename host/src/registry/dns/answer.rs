@@ -104,7 +104,7 @@ fn hosts(name: &Name, kind: RecordType, targets: &[Target], zone: &Zone, records
 fn srv(name: &Name, targets: &[Target], zone: &Zone, records_max: usize) -> Answer {
     let records = targets.iter().take(records_max).filter_map(|target| zone.srv(name.clone(), target));
     let (answers, found): (Vec<_>, Vec<_>) = records.unzip();
-    let mut seen = HashSet::new();
-    let additionals = found.into_iter().flatten().filter(|record| seen.insert(record.name.clone())).collect();
+    // One for each answer, as in Consul, also where two have one target: HAProxy takes each for one server only.
+    let additionals = found.into_iter().flatten().collect();
     Answer { additionals, cut: targets.len() > records_max, ..Answer::records(answers) }
 }

@@ -73,7 +73,7 @@ fn two_instances_on_one_host_are_one_address_and_two_ports() {
     let hosts = ask_of(&services, &query("a.service.consul.", RecordType::A), Transport::Udp);
     assert_eq!(addresses(&hosts), ips(&["10.1.1.1"]));
     let ports = ask_of(&services, &query("a.service.consul.", RecordType::SRV), Transport::Udp);
-    assert_eq!((ports.answers.len(), ports.additionals.len()), (2, 1), "{ports}");
+    assert_eq!((ports.answers.len(), ports.additionals.len()), (2, 2), "{ports}");
 }
 
 #[test]
