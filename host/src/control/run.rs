@@ -102,7 +102,8 @@ pub(super) struct Running {
 
 /// Serves when it returns.
 pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) -> Result<Running, RunError> {
-    let Ground { data_dir, store, overlay_file, overlay, token, bases, runtime, names } = Ground::check(&config, runtime)?;
+    let Ground { data_dir, store, overlay_file, overlay, token, bases, runtime, names } =
+        Ground::check(&config, runtime)?;
     let (listener, address) = listen(config.control.address).await?;
     let metrics = Metrics::new();
     let (access_log, access_log_writer) =
