@@ -209,8 +209,10 @@ impl Haproxy {
             socket.display()
         );
         fs::write(&config, text).expect("it is written");
-        let child =
-            Command::new(program).arg("-db").arg("-f").arg(&config).stdin(Stdio::null()).spawn().expect("it starts");
+        let log = fs::File::create(folder.path().join("log")).expect("it is made");
+        let mut command = Command::new(program);
+        command.arg("-db").arg("-f").arg(&config).stdin(Stdio::null()).stderr(log);
+        let child = command.spawn().expect("it starts");
         let this = Self { child, folder };
         wait_until("HAProxy to listen", || this.socket().is_some());
         this

@@ -32,7 +32,7 @@ use crate::{
     config::{self, Known},
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
-    plugin::{ComponentStore, RuntimeError, StoreError},
+    plugin::{ComponentStore, Runtime, RuntimeError, StoreError},
     registry::{Registry, RegistryError, RegistryOptions},
     storage::{Storage, StorageError},
     telemetry::{AccessLogSink, AccessLogWriter, Metrics},
@@ -85,8 +85,15 @@ pub enum RunError {
 }
 
 /// Runs the gateway until it is told to shut down. Nothing is left half-started by an error.
-pub async fn run(path: PathBuf, config: Config, triggers: mpsc::Receiver<Trigger>) -> Result<(), RunError> {
-    start(&path, config).await?.serve(triggers).await;
+///
+/// `runtime` is the process's one; what it has compiled already is not compiled again.
+pub async fn run(
+    path: PathBuf,
+    config: Config,
+    runtime: Arc<Runtime>,
+    triggers: mpsc::Receiver<Trigger>,
+) -> Result<(), RunError> {
+    start(&path, config, runtime).await?.serve(triggers).await;
     Ok(())
 }
 
@@ -103,9 +110,9 @@ pub(super) struct Running {
 }
 
 /// Serves when it returns.
-pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunError> {
+pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) -> Result<Running, RunError> {
     let Ground { data_dir, store, overlay_file, overlay, tokens, storage, bases, runtime, names } =
-        Ground::check(&config)?;
+        Ground::check(&config, runtime)?;
     let (listeners, address) = Listeners::bind(&config).await?;
     let metrics = Metrics::new();
     let (access_log, access_log_writer) =
