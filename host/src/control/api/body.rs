@@ -23,6 +23,7 @@ const JSON_TIMEOUT: Duration = Duration::from_secs(10);
 const COMPONENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Every WebAssembly binary begins so.
 const MAGIC: &[u8] = b"\0asm";
+
 /// The whole of a small body.
 pub async fn bytes(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
     within(JSON_TIMEOUT, collect(request.into_body(), bytes_max, |_| Ok(()))).await
