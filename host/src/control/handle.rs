@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::{
     canary::CanaryBook,
     change::{Applied, Change, Refusal},
+    discovery::Sources,
     history::History,
     membership::names::Names,
     publisher::{Handle, Published},
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     gateway::Gateway,
     plugin::ComponentStore,
-    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges},
+    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges, SourceGauges},
 };
 
 /// The running gateway, as its API sees it.
@@ -33,6 +34,7 @@ pub struct Control {
     pub metrics: Arc<Metrics>,
     pub store: Arc<ComponentStore>,
     pub names: Arc<Names>,
+    pub sources: Arc<Sources>,
     pub canaries: CanaryBook,
     pub history: History,
     pub gone: GoneInstances,
@@ -81,11 +83,24 @@ impl Control {
             live_instances: version.live_instances(),
             memory_bytes: version.memory_bytes(),
         });
+        let sources = current.snapshot.services.iter().filter_map(|service| {
+            let name = &service.config.name;
+            let (status, plugin) = (self.sources.status(name)?, service.config.discovery.as_ref()?.plugin.clone());
+            Some(SourceGauges {
+                service: name.clone(),
+                plugin,
+                answers: status.answers,
+                errors: status.errors,
+                refusals: status.refusals,
+                held_back: status.held_back.is_some(),
+            })
+        });
         Gauges {
             connections: self.gateway.connections(),
             generation: current.snapshot.generation,
             endpoints: endpoints.collect(),
             plugins: plugins.collect(),
+            sources: sources.collect(),
         }
     }
 }

@@ -18,6 +18,7 @@ use super::{
     api::{self, Access},
     canary::{self, CanaryBook},
     change::{Change, Refusal},
+    discovery::{MembershipCache, SourceParts, Sources},
     ground::{DataDir, Ground},
     handle::Control,
     history::{About, History, HistoryKind},
@@ -31,7 +32,7 @@ use crate::{
     config::{self, Known},
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
-    plugin::{ComponentStore, RuntimeError, StoreError},
+    plugin::{ComponentStore, Outside, RuntimeError, StoreError},
     telemetry::{AccessLogSink, AccessLogWriter, Metrics},
 };
 
@@ -113,7 +114,21 @@ pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunErr
         seed: fastrand::u64(..),
     })?);
     let (canaries, gone, history) = (CanaryBook::default(), GoneInstances::default(), History::default());
-    let desired = Desired { file: Arc::new(config), bases: Arc::new(bases), overlay, canaries: Default::default() };
+    let outside = Outside::new(names.resolver(), address, None);
+    let sources = Sources::new(SourceParts {
+        outside,
+        names: Arc::clone(&names),
+        cache: MembershipCache::in_dir(&data_dir.path),
+        history: history.clone(),
+        clock,
+    });
+    let desired = Desired {
+        file: Arc::new(config),
+        bases: Arc::new(bases),
+        overlay,
+        canaries: Default::default(),
+        discovered: Default::default(),
+    };
     let publisher = Publisher::start(
         Parts {
             gateway: Arc::clone(&gateway),
@@ -128,6 +143,7 @@ pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunErr
             clock,
             events,
             read_config: read_config(path, &data_dir.path),
+            sources: Arc::clone(&sources),
             seed: fastrand::u64(..),
         },
         desired,
@@ -147,6 +163,7 @@ pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunErr
         metrics,
         store,
         names,
+        sources,
         canaries,
         history,
         gone,
@@ -225,6 +242,7 @@ impl Running {
             task.abort();
             let _ = task.await;
         }
+        self.control.sources.end().await;
         self.publisher.abort();
         let _ = (&mut self.publisher).await;
         if let Some(access_log) = self.access_log.take()

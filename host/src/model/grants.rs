@@ -112,6 +112,8 @@ mod tests {
         let names = ["orders.internal", "*.svc.local"].map(|name| name.parse().expect("a grant"));
         let grants = Grants { names: names.into(), ..Grants::default() };
         assert!(grants.allows_name("ORDERS.internal.") && grants.allows_name("_http._tcp.svc.local"));
-        assert!(!grants.allows_name("svc.local") && !grants.allows_name("xsvc.local") && !grants.allows_name("a.internal"));
+        assert!(
+            !grants.allows_name("svc.local") && !grants.allows_name("xsvc.local") && !grants.allows_name("a.internal")
+        );
     }
 }

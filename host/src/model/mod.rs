@@ -14,7 +14,7 @@ pub mod service;
 
 pub use clock::Clock;
 pub use config::{AccessLog, Config, ControlOptions, GatewayOptions, Limits, ListenerOptions, PluginOptions};
-pub use endpoint::{Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};
+pub use endpoint::{AddressError, Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
 pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
 pub use outcome::{Completion, Outcome};

@@ -70,7 +70,8 @@ impl DiscoveryInstance {
         grants: Arc<Grants>,
     ) -> Result<Self, InstanceError> {
         let wall = outside.is_some().then_some(PREPARE_WALL);
-        let mut instance = Self::instantiate(pre, identity, context, Imports::new(outside, grants, context.clock)).await?;
+        let mut instance =
+            Self::instantiate(pre, identity, context, Imports::new(outside, grants, context.clock)).await?;
         instance.configure(context, wall).await?;
         Ok(instance)
     }

@@ -9,7 +9,11 @@ use wasmtime::{
 };
 
 use super::{
-    Fault, InstanceError, LoadError, PolicyContext, Problem, bindings::balancer::sluice::plugin::types::Problem as GuestProblem, fault, limits, load, log::{LogLines, printable}, version::Identity,
+    Fault, InstanceError, LoadError, PolicyContext, Problem,
+    bindings::balancer::sluice::plugin::types::Problem as GuestProblem,
+    fault, limits, load,
+    log::{LogLines, printable},
+    version::Identity,
     wasi::Wasi,
 };
 

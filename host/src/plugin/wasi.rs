@@ -67,7 +67,11 @@ impl Wasi {
 }
 
 /// Resolves what `component` imports of WASI: as it wants it, so that every 0.2.x will do.
-pub(super) fn define_imports<I: 'static>(linker: &mut Linker<State<I>>, engine: &Engine, component: &Component) -> Result<()> {
+pub(super) fn define_imports<I: 'static>(
+    linker: &mut Linker<State<I>>,
+    engine: &Engine,
+    component: &Component,
+) -> Result<()> {
     for (name, import) in component.imports(engine) {
         let interface = ImportName::parse(name).interface;
         let ComponentItem::ComponentInstance(wanted) = import.ty else { continue };
@@ -188,9 +192,11 @@ fn define_system<I: 'static>(to: &mut LinkerInstance<'_, State<I>>, interface: &
         ("wasi:filesystem/preopens", "get-directories") => {
             to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((Vec::<(Resource<Absent>, String)>::new(),)))?;
         }
-        ("wasi:cli/exit", "exit") => to.func_wrap(item, |_: Cx<'_, I>, (status,): (Result<(), ()>,)| -> Result<()> {
-            bail!("called exit with {}", if status.is_ok() { "success" } else { "failure" })
-        })?,
+        ("wasi:cli/exit", "exit") => {
+            to.func_wrap(item, |_: Cx<'_, I>, (status,): (Result<(), ()>,)| -> Result<()> {
+                bail!("called exit with {}", if status.is_ok() { "success" } else { "failure" })
+            })?
+        }
         ("wasi:clocks/monotonic-clock", "now") => {
             to.func_wrap(item, |cx: Cx<'_, I>, (): ()| Ok((cx.data().wasi.clock.now_us().saturating_mul(1000),)))?;
         }

@@ -184,9 +184,7 @@ impl http::Host for State {
                 self.imports.open_responses += 1;
                 Ok(open)
             }
-            Err(Error::NotAllowed(why)) => {
-                Err(Error::NotAllowed(self.imports.refuse(format_args!("{url}: {why}"))))
-            }
+            Err(Error::NotAllowed(why)) => Err(Error::NotAllowed(self.imports.refuse(format_args!("{url}: {why}")))),
             Err(other) => Err(other),
         }
     }
