@@ -32,7 +32,7 @@ use crate::{
     config::{self, Known},
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
-    plugin::{ComponentStore, Outside, RuntimeError, StoreError},
+    plugin::{ComponentStore, Outside, Runtime, RuntimeError, StoreError},
     telemetry::{AccessLogSink, AccessLogWriter, Metrics},
 };
 
@@ -77,8 +77,15 @@ pub enum RunError {
 }
 
 /// Runs the gateway until it is told to shut down. Nothing is left half-started by an error.
-pub async fn run(path: PathBuf, config: Config, triggers: mpsc::Receiver<Trigger>) -> Result<(), RunError> {
-    start(&path, config).await?.serve(triggers).await;
+///
+/// `runtime` is the process's one; what it has compiled already is not compiled again.
+pub async fn run(
+    path: PathBuf,
+    config: Config,
+    runtime: Arc<Runtime>,
+    triggers: mpsc::Receiver<Trigger>,
+) -> Result<(), RunError> {
+    start(&path, config, runtime).await?.serve(triggers).await;
     Ok(())
 }
 
@@ -95,8 +102,9 @@ pub(super) struct Running {
 }
 
 /// Serves when it returns.
-pub(super) async fn start(path: &Path, config: Config) -> Result<Running, RunError> {
-    let Ground { data_dir, store, overlay_file, overlay, token, bases, runtime, names } = Ground::check(&config)?;
+pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) -> Result<Running, RunError> {
+    let Ground { data_dir, store, overlay_file, overlay, token, bases, runtime, names } =
+        Ground::check(&config, runtime)?;
     let (listener, address) = listen(config.control.address).await?;
     let metrics = Metrics::new();
     let (access_log, access_log_writer) =

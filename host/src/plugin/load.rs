@@ -59,10 +59,7 @@ impl Runtime {
             Component::from_binary(&self.engine, bytes)
                 .map_err(|error| LoadError(format!("is damaged, or cut short: {}", error.root_cause())))
         };
-        match &self.cache {
-            Some(cache) => cache.get_or_make(&self.engine, &Sha256::of(bytes), make),
-            None => make(),
-        }
+        self.compiled(Sha256::of(bytes), make)
     }
 
     /// Resolves imports and exports.

@@ -2,6 +2,7 @@
 
 mod access;
 mod body;
+mod drain;
 mod operation;
 mod plugins;
 mod problem;
@@ -77,6 +78,7 @@ pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
         .with_state(control)
         .merge(super::dashboard::routes())
         .layer(middleware::from_fn_with_state(access, access::guard))
+        .layer(middleware::from_fn(drain::drain_refused))
 }
 
 /// A name in a path: one that cannot be a name is one that is not there.
