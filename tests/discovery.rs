@@ -20,8 +20,7 @@ struct Home {
 
 impl Home {
     fn new() -> Self {
-        let home =
-            Self { folder: TempDir::new().expect("a temporary folder"), origins: ["a", "b"].map(Origin::start) };
+        let home = Self { folder: TempDir::new().expect("a temporary folder"), origins: ["a", "b"].map(Origin::start) };
         home.write("endpoints.json", &json!(home.addresses()).to_string());
         home
     }

@@ -6,9 +6,7 @@ use std::{
 };
 
 use serde_json::json;
-use sluice_harness::{
-    Client, Load, Origin, Sluice, process::third_party, sluice, wait_until,
-};
+use sluice_harness::{Client, Load, Origin, Sluice, process::third_party, sluice, wait_until};
 use tempfile::TempDir;
 
 /// Three members on ports that were free a moment ago: etcd's own configuration names its peers before any is bound.

@@ -6,4 +6,6 @@ pub mod control;
 pub mod gateway;
 pub mod model;
 pub mod plugin;
+pub mod registry;
+pub mod storage;
 pub mod telemetry;

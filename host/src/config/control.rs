@@ -7,7 +7,8 @@ use super::{
 use crate::model::ControlOptions;
 
 pub(super) fn read(root: &mut Table<'_>) -> ControlOptions {
-    let mut options = ControlOptions { address: defaults::CONTROL_ADDRESS, operator_token_file: None };
+    let mut options =
+        ControlOptions { address: defaults::CONTROL_ADDRESS, operator_token_file: None, service_token_file: None };
     let Some(mut table) = root.read("control", |value| value.table("a table: [control]")) else {
         return options;
     };
@@ -26,7 +27,14 @@ pub(super) fn read(root: &mut Table<'_>) -> ControlOptions {
             options.address
         ));
     }
-    table.not_yet(&["service_token_file", "tls"]);
+    options.service_token_file = table.read("service_token_file", Value::readable_file);
+    if !token_file_given
+        && options.service_token_file.is_some()
+        && let Some(value) = table.get("service_token_file")
+    {
+        value.refuse("needs operator_token_file too: without it everybody is an operator");
+    }
+    table.not_yet(&["tls"]);
     table.finish();
     options
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{AccessLog, Limits};
+use crate::model::{AccessLog, Limits, MassExpiry, Percent};
 
 pub const DATA_DIR: &str = "sluice-data";
 /// Beside the gateway's own ports and free of well-known services.
@@ -28,6 +28,17 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Of a plugin instance: a stock balancer takes 1 to 2 MiB at 1,000 endpoints.
 pub const PLUGIN_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+impl Default for MassExpiry {
+    fn default() -> Self {
+        Self {
+            // As what is held back of a membership that discovery brings; Eureka keeps its leases from 15 % on.
+            percent: Percent::new(50).expect("at most 100"),
+            // A partition that lasts longer is one that somebody has noticed.
+            hold: Duration::from_secs(10 * 60),
+        }
+    }
+}
 
 impl Default for Limits {
     fn default() -> Self {

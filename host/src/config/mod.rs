@@ -20,6 +20,7 @@ mod plugins;
 mod policy;
 mod problem;
 mod reader;
+mod registry;
 mod restart;
 mod root;
 mod route;

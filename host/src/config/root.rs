@@ -10,7 +10,7 @@ use super::{
     listener, plugins,
     problem::{ConfigErrors, LineIndex, Problem},
     reader::{Context, FileCheck, Table},
-    route, service,
+    registry, route, service,
 };
 use crate::model::Config;
 
@@ -48,11 +48,12 @@ fn sections(root: &mut Table<'_>) -> Option<Config> {
     let gateway = gateway::read(root);
     let control = control::read(root);
     let listeners = listener::read(root, control.address);
+    let registry = registry::read(root);
     let plugins = plugins::read(root);
     let services = service::read(root, &plugins);
     let routes = route::read(root, &services);
-    root.not_yet(&["dns", "transactions", "events", "registry"]);
-    Some(Config { gateway, listeners, control, plugins, services: services.into_checked()?, routes })
+    root.not_yet(&["dns", "transactions", "events"]);
+    Some(Config { gateway, listeners, control, registry, plugins, services: services.into_checked()?, routes })
 }
 
 /// Whether both would bind the same port; a port of 0 is another one each time.

@@ -11,6 +11,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 use super::{
+    api::Tokens,
     change::Refusal,
     membership::names::Names,
     overlay::{Overlay, OverlayFile},
@@ -20,6 +21,7 @@ use super::{
 use crate::{
     model::{Config, PluginName},
     plugin::{ComponentStore, Runtime},
+    storage::{Embedded, STORE_DIR, Storage},
 };
 
 /// All of it, once it has been found right.
@@ -28,8 +30,9 @@ pub struct Ground {
     pub store: Arc<ComponentStore>,
     pub overlay_file: OverlayFile,
     pub overlay: Overlay,
-    /// The operators'.
-    pub token: Option<String>,
+    pub tokens: Tokens,
+    /// Everything durable but plugins and the overlay.
+    pub storage: Arc<dyn Storage>,
     pub bases: BTreeMap<PluginName, Base>,
     pub runtime: Arc<Runtime>,
     pub names: Arc<Names>,
@@ -46,7 +49,8 @@ impl Ground {
             store: Arc::new(ComponentStore::open(&data_dir.path)?),
             overlay: overlay_file.load()?,
             overlay_file,
-            token: operator_token(config)?,
+            tokens: tokens(config)?,
+            storage: Arc::new(Embedded::open(&data_dir.path.join(STORE_DIR))?),
             bases: bases(config).map_err(unreadable)?,
             runtime,
             names: Names::new(&config.gateway.nameservers)?,
@@ -77,20 +81,33 @@ impl DataDir {
 /// Longest token file.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
-fn operator_token(config: &Config) -> Result<Option<String>, RunError> {
-    let address = config.control.address;
-    let Some(path) = &config.control.operator_token_file else {
-        return if address.ip().is_loopback() { Ok(None) } else { Err(RunError::TokenMissing(address)) };
+fn tokens(config: &Config) -> Result<Tokens, RunError> {
+    let control = &config.control;
+    let read = |key, path: &Option<PathBuf>| path.as_ref().map(|path| token_in(key, path)).transpose();
+    let tokens = Tokens {
+        operator: read("operator_token_file", &control.operator_token_file)?,
+        service: read("service_token_file", &control.service_token_file)?,
     };
-    let failed = |problem: String| RunError::Token { path: path.clone(), problem };
+    if tokens.operator.is_none() && !control.address.ip().is_loopback() {
+        return Err(RunError::TokenMissing(control.address));
+    }
+    if tokens.operator.is_some() && tokens.operator == tokens.service {
+        let path = control.service_token_file.clone().unwrap_or_default();
+        let problem = "holds the operators' token too: services would be operators".to_owned();
+        return Err(RunError::Token { key: "service_token_file", path, problem });
+    }
+    Ok(tokens)
+}
+
+fn token_in(key: &'static str, path: &Path) -> Result<String, RunError> {
+    let failed = |problem: String| RunError::Token { key, path: path.to_owned(), problem };
     let mut token = String::new();
-    let file = File::open(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
-    file.take(TOKEN_BYTES_MAX)
-        .read_to_string(&mut token)
-        .map_err(|error| failed(format!("cannot be read: {error}")))?;
+    let unreadable = |error| failed(format!("cannot be read: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(TOKEN_BYTES_MAX).read_to_string(&mut token).map_err(unreadable)?;
     let token = token.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(failed("must hold one token of visible ASCII characters".to_owned()));
     }
-    Ok(Some(token.to_owned()))
+    Ok(token.to_owned())
 }

@@ -22,7 +22,9 @@ use super::{
 use crate::{
     gateway::Gateway,
     plugin::ComponentStore,
-    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges, SourceGauges},
+    registry::Registry,
+    storage::Storage,
+    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges},
 };
 
 /// The running gateway, as its API sees it.
@@ -38,6 +40,10 @@ pub struct Control {
     pub canaries: CanaryBook,
     pub history: History,
     pub gone: GoneInstances,
+    pub registry: Registry,
+    pub storage: Arc<dyn Storage>,
+    /// Bounds the connections that wait for the registry to change.
+    pub waits: Semaphore,
     /// Bounds the memory that uploads take.
     pub uploads: Semaphore,
     pub shutting_down: AtomicBool,
@@ -101,6 +107,18 @@ impl Control {
             endpoints: endpoints.collect(),
             plugins: plugins.collect(),
             sources: sources.collect(),
+            registry: self.registry_gauges(),
+        }
+    }
+
+    fn registry_gauges(&self) -> RegistryGauges {
+        let figures = self.registry.figures();
+        RegistryGauges {
+            services: figures.services,
+            instances: [("passing", figures.passing), ("warning", figures.warning), ("critical", figures.critical)],
+            held: figures.held.into_iter().map(|(service, leases)| (service, leases.held)).collect(),
+            heartbeats: figures.heartbeats,
+            commits: [("durable", figures.commits), ("failed", figures.commits_failed)],
         }
     }
 }

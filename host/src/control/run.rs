@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -15,10 +15,10 @@ use tokio::{
 };
 
 use super::{
-    api::{self, Access},
+    api::{self, Access, Tokens},
     canary::{self, CanaryBook},
     change::{Change, Refusal},
-    discovery::{MembershipCache, SourceParts, Sources},
+    discovery::{MembershipCache, OwnRegistry, SourceParts, Sources},
     ground::{DataDir, Ground},
     handle::Control,
     history::{About, History, HistoryKind},
@@ -33,6 +33,8 @@ use crate::{
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
     plugin::{ComponentStore, Outside, Runtime, RuntimeError, StoreError},
+    registry::{Registry, RegistryError, RegistryOptions},
+    storage::{Storage, StorageError},
     telemetry::{AccessLogSink, AccessLogWriter, Metrics},
 };
 
@@ -61,10 +63,14 @@ pub enum RunError {
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Names(#[from] NamesError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     #[error("cannot listen on {address} for the control API: {source}")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("control.operator_token_file {path}: {problem}")]
-    Token { path: PathBuf, problem: String },
+    #[error("control.{key} {path}: {problem}")]
+    Token { key: &'static str, path: PathBuf, problem: String },
     #[error("control.address {0} can be reached from elsewhere: operator_token_file is needed")]
     TokenMissing(SocketAddr),
     #[error("the access log does not start: {0}")]
@@ -103,13 +109,14 @@ pub(super) struct Running {
 
 /// Serves when it returns.
 pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) -> Result<Running, RunError> {
-    let Ground { data_dir, store, overlay_file, overlay, token, bases, runtime, names } =
+    let Ground { data_dir, store, overlay_file, overlay, tokens, storage, bases, runtime, names } =
         Ground::check(&config, runtime)?;
     let (listener, address) = listen(config.control.address).await?;
     let metrics = Metrics::new();
     let (access_log, access_log_writer) =
         AccessLogSink::start(io::stdout(), metrics.access_log()).map_err(RunError::AccessLog)?;
     let clock = Clock::start();
+    let registry = open_registry(&config, address, clock, Arc::clone(&storage)).await?;
     let (events, worker_events) = mpsc::unbounded_channel();
     let gateway = Arc::new(Gateway::start(StartOptions {
         workers: config.gateway.workers.get(),
@@ -122,7 +129,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         seed: fastrand::u64(..),
     })?);
     let (canaries, gone, history) = (CanaryBook::default(), GoneInstances::default(), History::default());
-    let outside = Outside::new(names.resolver(), address, None);
+    let outside = Outside::new(names.resolver(), address, Some(Arc::new(OwnRegistry(registry.clone()))));
     let sources = Sources::new(SourceParts {
         outside,
         names: Arc::clone(&names),
@@ -160,6 +167,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         Ok(publisher) => publisher,
         Err(refusal) => {
             gateway.shutdown(Duration::ZERO).await;
+            registry.close().await;
             return Err(RunError::Configuration(refusal));
         }
     };
@@ -175,10 +183,13 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         canaries,
         history,
         gone,
+        registry,
+        storage,
         uploads: Semaphore::new(api::UPLOADS_MAX),
+        waits: Semaphore::new(api::WAITS_MAX),
         shutting_down: AtomicBool::new(false),
     });
-    Ok(Running::begin(control, listener, token.as_deref(), worker_events, publishing, access_log_writer, data_dir))
+    Ok(Running::begin(control, listener, &tokens, worker_events, publishing, access_log_writer, data_dir))
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
@@ -188,12 +199,32 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunErr
     Ok((listener, bound))
 }
 
+/// What the one node of the registry is called.
+const NODE_NAME: &str = "sluice";
+
+/// As it was left. Instances that register without an address are where this gateway can be reached, or if it listens
+/// on all addresses, on this machine.
+async fn open_registry(
+    config: &Config,
+    control: SocketAddr,
+    clock: Clock,
+    storage: Arc<dyn Storage>,
+) -> Result<Registry, RegistryError> {
+    let ip = if control.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { control.ip() };
+    let options = RegistryOptions {
+        node_name: NODE_NAME.to_owned(),
+        node_address: ip.to_string(),
+        mass_expiry: config.registry.mass_expiry.clone(),
+    };
+    Registry::open(storage, clock, options, fastrand::u64(..)).await
+}
+
 impl Running {
     /// Starts everything that runs beside the data path and the publisher.
     fn begin(
         control: Arc<Control>,
         listener: TcpListener,
-        token: Option<&str>,
+        tokens: &Tokens,
         worker_events: mpsc::UnboundedReceiver<WorkerEvent>,
         publisher: JoinHandle<()>,
         access_log: AccessLogWriter,
@@ -203,7 +234,7 @@ impl Running {
         let gauges = Arc::downgrade(&control);
         metrics.set_gauges(move || gauges.upgrade().map(|control| control.gauges()).unwrap_or_default());
         let (shutdown, shutting_down) = watch::channel(false);
-        let router = api::router(Arc::clone(&control), Access::new(control.address, token));
+        let router = api::router(Arc::clone(&control), Access::new(control.address, tokens));
         let api = tokio::spawn(api::serve(listener, router, shutting_down));
         let (history, gone) = (control.history.clone(), control.gone.clone());
         let supervisor = Supervisor::new(handle.clone(), Arc::clone(metrics), history, gone, fastrand::u64(..));
@@ -244,6 +275,8 @@ impl Running {
             tracing::warn!(connections = cut_off, "the grace period is over: connections were cut off");
         }
         self.shutdown.send_replace(true);
+        // Answers those who wait for it to change, so that the API can end.
+        self.control.registry.close().await;
         // Each ends by itself, or was told to; one that panicked is no reason to stay.
         let _ = (&mut self.api).await;
         for task in self.others.drain(..) {
@@ -253,6 +286,7 @@ impl Running {
         self.control.sources.end().await;
         self.publisher.abort();
         let _ = (&mut self.publisher).await;
+        self.control.storage.close().await;
         if let Some(access_log) = self.access_log.take()
             && !tokio::task::spawn_blocking(move || access_log.finish()).await.unwrap_or(false)
         {

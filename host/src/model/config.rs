@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use super::{Grants, PluginName, RouteConfig, ServiceConfig, ServiceName};
+use super::{Grants, Percent, PluginName, RouteConfig, ServiceConfig, ServiceName};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -10,6 +10,7 @@ pub struct Config {
     /// At least one.
     pub listeners: Vec<ListenerOptions>,
     pub control: ControlOptions,
+    pub registry: RegistryConfig,
     pub plugins: BTreeMap<PluginName, PluginOptions>,
     pub services: BTreeMap<ServiceName, ServiceConfig>,
     pub routes: Vec<RouteConfig>,
@@ -78,6 +79,23 @@ pub struct ControlOptions {
     pub address: SocketAddr,
     /// A bearer token for everything; needed for an address that is not loopback.
     pub operator_token_file: Option<PathBuf>,
+    /// A bearer token for services: they may register, send heartbeats and look up, and change nothing else.
+    pub service_token_file: Option<PathBuf>,
+}
+
+/// `[registry]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryConfig {
+    pub mass_expiry: MassExpiry,
+}
+
+/// When leases that run out are not believed to be the end of their instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MassExpiry {
+    /// More than this share of a service's leases, or of all, at once. 100: never. Default 50.
+    pub percent: Percent,
+    /// How long such leases are held beyond their end. Default 10 min.
+    pub hold: Duration,
 }
 
 /// A plugin of the user's own. The stock ones need no entry.

@@ -13,7 +13,10 @@ pub mod route;
 pub mod service;
 
 pub use clock::Clock;
-pub use config::{AccessLog, Config, ControlOptions, GatewayOptions, Limits, ListenerOptions, PluginOptions};
+pub use config::{
+    AccessLog, Config, ControlOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,
+    RegistryConfig,
+};
 pub use endpoint::{AddressError, Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
 pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};

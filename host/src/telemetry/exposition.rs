@@ -11,7 +11,7 @@ use prometheus_client::{
 use super::{
     page::Page,
     process::ProcessFigures,
-    registry::{EndpointKey, Metrics, PluginKey, SourceGauges},
+    registry::{EndpointKey, Gauges, Metrics, PluginKey, RegistryGauges, SourceGauges},
     totals::{EndpointTotals, PluginTotals, RouteTotals},
 };
 use crate::model::Outcome;
@@ -55,7 +55,9 @@ impl Collector for Metrics {
         encode_routes(&mut page, &routes)?;
         encode_endpoints(&mut page, &endpoints)?;
         encode_plugins(&mut page, &plugins)?;
-        encode_gauges(&mut page, self)?;
+        let gauges = self.gauges();
+        encode_gauges(&mut page, &gauges)?;
+        encode_registry(&mut page, &gauges.registry)?;
         encode_workers(&mut page, self)?;
         encode_control(&mut page, self)?;
         encode_process(&mut page, self)
@@ -172,8 +174,7 @@ fn encode_plugins(page: &mut Page, plugins: &[(Option<PluginKey>, PluginTotals)]
     )
 }
 
-fn encode_gauges(page: &mut Page, metrics: &Metrics) -> fmt::Result {
-    let gauges = metrics.gauges();
+fn encode_gauges(page: &mut Page, gauges: &Gauges) -> fmt::Result {
     let endpoints = || {
         gauges
             .endpoints
@@ -214,6 +215,28 @@ fn encode_gauges(page: &mut Page, metrics: &Metrics) -> fmt::Result {
         workers.iter().zip(&gauges.connections).map(|(worker, open)| ([("worker", worker.as_str())], *open as f64)),
     )?;
     page.gauge("sluice_generation", "Grows with each change of the gateway's state.", [([], gauges.generation as f64)])
+}
+
+fn encode_registry(page: &mut Page, registry: &RegistryGauges) -> fmt::Result {
+    let services = [([], registry.services as f64)];
+    page.gauge("sluice_registry_services", "Services that have an instance registered.", services)?;
+    page.gauge(
+        "sluice_registry_instances",
+        "Registered instances.",
+        registry.instances.iter().map(|(status, count)| ([("status", *status)], *count as f64)),
+    )?;
+    page.gauge(
+        "sluice_registry_held_leases",
+        "Leases that ran out with many others at once: their instances stay as they were.",
+        registry.held.iter().map(|(service, count)| ([("service", service.as_str())], *count as f64)),
+    )?;
+    let heartbeats = [([], registry.heartbeats)];
+    page.counter("sluice_registry_heartbeats", "What instances said of themselves.", heartbeats)?;
+    page.counter(
+        "sluice_registry_commits",
+        "Changes of the registry made durable together, by what became of them.",
+        registry.commits.iter().map(|(result, count)| ([("result", *result)], *count)),
+    )
 }
 
 fn encode_workers(page: &mut Page, metrics: &Metrics) -> fmt::Result {
@@ -336,6 +359,7 @@ mod tests {
                 refusals: 1,
                 held_back: true,
             }],
+            registry: RegistryGauges { held: vec![("orders".to_owned(), 7)], ..RegistryGauges::default() },
         });
         metrics
     }
@@ -362,6 +386,7 @@ mod tests {
             r#"sluice_changes_total{result="withdrawn"} 1"#,
             "sluice_adoption_gap_seconds_count 1",
             "sluice_generation 9.0",
+            r#"sluice_registry_held_leases{service="orders"} 7.0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
         }

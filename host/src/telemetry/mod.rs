@@ -40,6 +40,11 @@
 //! | `sluice_adoption_gap_seconds` | histogram | | worker's CPU time to adopt a new state |
 //! | `sluice_changes_total` | counter | `result` | applied, refused, rolled-back, withdrawn |
 //! | `sluice_access_log_lines_total` | counter | `result` | written, dropped |
+//! | `sluice_registry_services` | gauge | | services with an instance registered |
+//! | `sluice_registry_instances` | gauge | `status` | passing, warning, critical |
+//! | `sluice_registry_held_leases` | gauge | `service` | ran out with many others at once, and so are not believed |
+//! | `sluice_registry_heartbeats_total` | counter | | what instances said of themselves |
+//! | `sluice_registry_commits_total` | counter | `result` | durable, failed |
 //! | `sluice_build_info` | gauge | `version` | always 1 |
 //! | `process_cpu_seconds_total` | counter | | user and system |
 //! | `process_resident_memory_bytes` | gauge | | in RAM |
@@ -68,5 +73,5 @@ pub use counter::{Counter, SharedCounter};
 pub use exposition::{EXPOSITION_CONTENT_TYPE, exposition};
 pub use histogram::{Histogram, HistogramSnapshot, LatencySummary};
 pub use process::resident_bytes;
-pub use registry::{Change, EndpointGauges, Gauges, Metrics, PluginGauges, SourceGauges, UNROUTED};
+pub use registry::{Change, EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges, UNROUTED};
 pub use totals::{EndpointTotals, PluginTotals, RouteTotals};

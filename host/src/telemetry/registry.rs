@@ -74,6 +74,20 @@ pub struct Gauges {
     pub endpoints: Vec<EndpointGauges>,
     pub plugins: Vec<PluginGauges>,
     pub sources: Vec<SourceGauges>,
+    pub registry: RegistryGauges,
+}
+
+/// Of the registry of services.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryGauges {
+    pub services: usize,
+    /// By status.
+    pub instances: [(&'static str, usize); 3],
+    /// Leases that ran out and are held all the same, by service.
+    pub held: Vec<(String, usize)>,
+    pub heartbeats: u64,
+    /// By what became of them.
+    pub commits: [(&'static str, u64); 2],
 }
 
 #[derive(Clone, Debug)]

@@ -1,5 +1,7 @@
 //! `[gateway]`, `[[listener]]` and `[control]`.
 
+use std::time::Duration;
+
 use super::{assert_one_problem, problems, problems_with, right_with};
 
 #[test]
@@ -85,15 +87,30 @@ fn a_control_listener_that_others_reach_needs_a_token() {
 }
 
 #[test]
+fn the_registrys_keys_have_ranges() {
+    let config = right_with("[registry]\nmass_expiry_percent = 15\nmass_expiry_hold = \"1 h\"\n");
+    assert_eq!(config.registry.mass_expiry.percent.get(), 15);
+    assert_eq!(config.registry.mass_expiry.hold, Duration::from_secs(3600));
+    assert_one_problem("[registry]\nmass_expiry_percent = 0", &["registry.mass_expiry_percent", "from 1 to 100"]);
+    assert_one_problem("[registry]\nmass_expiry_hold = \"1 ms\"", &["registry.mass_expiry_hold", "must be from 1s"]);
+    assert_one_problem("[registry]\nttl = 1", &["registry.ttl"]);
+}
+
+#[test]
+fn a_services_token_alone_would_let_everybody_in_as_an_operator() {
+    assert_one_problem(
+        "[control]\nservice_token_file = \"Cargo.toml\"",
+        &["control.service_token_file", "operator_token_file"],
+    );
+}
+
+#[test]
 fn what_later_versions_bring_is_refused_by_name() {
     for later in [
         "[dns]\naddress = \"127.0.0.1:8600\"",
         "[transactions]",
-        "[control]\nservice_token_file = \"t\"",
+        "[control]\ntls = {}",
         "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = {}",
-        "[plugins.ring-hash]\nallow_hosts = []",
-        "[plugins.ring-hash]\nallow_names = []",
-        "[plugins.ring-hash]\nallow_files = []",
     ] {
         assert_one_problem(later, &["is not available in this version"]);
     }

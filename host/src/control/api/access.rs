@@ -3,6 +3,10 @@
 //! A web page that a developer has open can send requests to 127.0.0.1. Three things stop it: a `Host` that is not
 //! this listener's own (a name that an attacker rebinds to 127.0.0.1 is sent as it is), an `Origin` of another site, and
 //! changes that only come with a content type which a page cannot send elsewhere without being asked first (CORS).
+//!
+//! Consul's clients send no such content type, and a `PUT` under `/v1/` needs none: a page can send `PUT` and `DELETE`
+//! to another origin only after a preflight request, whatever their type, and none is ever granted (`OPTIONS` is no
+//! method of any path, and no answer carries a CORS header). `Host` and `Origin` are looked at there as everywhere.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -17,34 +21,58 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use super::problem::Problem;
+use super::{consul, problem::Problem};
 
 /// What a listener asks of its clients.
 #[derive(Clone, Debug)]
 pub struct Access {
     bound: SocketAddr,
-    /// SHA-256 of the operators' token: comparing digests takes the same time wherever they differ.
-    token: Option<[u8; 32]>,
+    /// SHA-256 of the tokens: comparing digests takes the same time wherever they differ.
+    operator: Option<[u8; 32]>,
+    service: Option<[u8; 32]>,
+}
+
+/// The tokens of the configuration.
+#[derive(Clone, Default)]
+pub struct Tokens {
+    /// None: everybody who can connect is an operator.
+    pub operator: Option<String>,
+    /// For [`is_for_services`] only.
+    pub service: Option<String>,
+}
+
+/// What services may do with a token of their own: register, send heartbeats, look up.
+fn is_for_services(path: &str) -> bool {
+    is_consul(path) || path == "/register" || path.starts_with("/register/")
+}
+
+/// Whether Consul's clients ask, who expect its plain-text errors.
+fn is_consul(path: &str) -> bool {
+    path.starts_with(consul::PREFIX)
 }
 
 /// They hold nothing secret: the dashboard's figures come from paths that do need the token.
 const WITHOUT_TOKEN: [&str; 5] = ["/", "/dashboard.js", "/dashboard.css", "/healthz", "/readyz"];
 
+/// In which Consul's clients send theirs.
+const CONSUL_TOKEN: &str = "x-consul-token";
+
 /// Media types that a page cannot send to another origin without a preflight request, which is never granted.
 const CHANGE_TYPES: [&str; 2] = ["application/json", "application/wasm"];
 
 impl Access {
-    pub fn new(bound: SocketAddr, token: Option<&str>) -> Arc<Self> {
-        Arc::new(Self { bound, token: token.map(|token| Sha256::digest(token).into()) })
+    pub fn new(bound: SocketAddr, tokens: &Tokens) -> Arc<Self> {
+        let digest = |token: &Option<String>| token.as_ref().map(|token| Sha256::digest(token).into());
+        Arc::new(Self { bound, operator: digest(&tokens.operator), service: digest(&tokens.service) })
     }
 
     fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let host = self.check_host(uri, headers)?;
         check_origin(&host, headers)?;
         if !WITHOUT_TOKEN.contains(&uri.path()) {
-            self.check_token(headers)?;
+            self.check_token(uri.path(), headers)?;
         }
-        check_content_type(method, headers)
+        check_content_type(method, uri.path(), headers)
     }
 
     /// The authority that the client believes to talk to.
@@ -74,19 +102,30 @@ impl Access {
         Err(wrong(format!("the Host {host} is not this listener's: ask for http://{}", self.bound)))
     }
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(expected) = &self.token else { return Ok(()) };
+    fn check_token(&self, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(operator) = &self.operator else { return Ok(()) };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = given.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
-        let digest: [u8; 32] = Sha256::digest(token.unwrap_or_default()).into();
-        let difference = digest.iter().zip(expected).fold(0, |difference, (one, other)| difference | (one ^ other));
-        if token.is_some() && difference == 0 {
+        let consul = headers.get(CONSUL_TOKEN).and_then(|value| value.to_str().ok()).map(str::trim);
+        let is = |expected: &[u8; 32]| {
+            let digest: [u8; 32] = Sha256::digest(token.or(consul).unwrap_or_default()).into();
+            digest.iter().zip(expected).fold(0, |difference, (one, other)| difference | (one ^ other)) == 0
+        };
+        if !is_for_services(path) {
+            let right = token.is_some() && is(operator);
+            let needed = "the operators' token is needed: Authorization: Bearer …";
+            return right.then_some(()).ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, needed));
+        }
+        if (token.is_some() || consul.is_some()) && (is(operator) || self.service.as_ref().is_some_and(is)) {
             return Ok(());
         }
-        Err(Problem::new(StatusCode::UNAUTHORIZED, "the operators' token is needed: Authorization: Bearer …"))
+        // As Consul answers, whose clients know no other status.
+        let status = if is_consul(path) { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+        let needed = "Permission denied: a service's token is needed: X-Consul-Token, or Authorization: Bearer …";
+        Err(Problem::new(status, needed))
     }
 }
 
@@ -101,7 +140,10 @@ fn check_origin(host: &Authority, headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, "pages of other origins may not use this listener"))
 }
 
-fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+fn check_content_type(method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
+    if is_consul(path) && matches!(*method, Method::PUT | Method::DELETE) {
+        return Ok(());
+    }
     let given = headers.get(header::CONTENT_TYPE);
     // Browsers ask before they send a DELETE elsewhere, so it needs no body to have a type.
     if matches!(*method, Method::GET | Method::HEAD) || (*method == Method::DELETE && given.is_none()) {
@@ -121,6 +163,7 @@ fn check_content_type(method: &Method, headers: &HeaderMap) -> Result<(), Proble
 pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
     match access.check(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
+        Err(problem) if is_consul(request.uri().path()) => consul::Error::from(problem).into_response(),
         Err(problem) => problem.into_response(),
     }
 }

@@ -23,9 +23,15 @@ const JSON_TIMEOUT: Duration = Duration::from_secs(10);
 const COMPONENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Every WebAssembly binary begins so.
 const MAGIC: &[u8] = b"\0asm";
+
+/// The whole of a small body.
+pub async fn bytes(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
+    within(JSON_TIMEOUT, collect(request.into_body(), bytes_max, |_| Ok(()))).await
+}
+
 /// A JSON object; `{}` where there is no body.
 pub async fn json_object(request: Request) -> Result<Map<String, Value>, Problem> {
-    let bytes = within(JSON_TIMEOUT, collect(request.into_body(), JSON_BYTES_MAX, |_| Ok(()))).await?;
+    let bytes = bytes(request, JSON_BYTES_MAX).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
     }

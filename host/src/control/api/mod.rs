@@ -2,15 +2,20 @@
 
 mod access;
 mod body;
+mod consul;
 mod drain;
 mod operation;
 mod plugins;
 mod problem;
+mod registry;
 mod server;
 mod services;
 
-pub use access::Access;
+pub use access::{Access, Tokens};
 pub use body::UPLOADS_MAX;
+pub use consul::WAITS_MAX;
+#[doc(hidden)]
+pub use consul::fuzzed as fuzzed_registration;
 pub use server::{CONNECTIONS_MAX, serve};
 
 use std::sync::Arc;
@@ -29,7 +34,11 @@ use problem::Problem;
 /// What the API looks like to other programs.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Sluice", description = "Control API of the gateway"),
+    info(
+        title = "Sluice",
+        description = "Control API of the gateway. Under /v1/ it speaks the agent, catalog, health and \
+            status parts of Consul's HTTP API, which Consul documents."
+    ),
     paths(
         plugins::list,
         plugins::show,
@@ -43,6 +52,10 @@ use problem::Problem;
         services::show,
         services::patch,
         services::clear_overlay,
+        registry::show,
+        registry::register,
+        registry::deregister,
+        registry::deregister_id,
         operation::reload,
         operation::listeners,
         operation::history,
@@ -64,6 +77,9 @@ pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
         .route("/services", get(services::list))
         .route("/services/{name}", get(services::show).patch(services::patch))
         .route("/services/{name}/overlay", axum::routing::delete(services::clear_overlay))
+        .route("/registry", get(registry::show))
+        .route("/register", post(registry::register).delete(registry::deregister))
+        .route("/register/{id}", axum::routing::delete(registry::deregister_id))
         .route("/reload", post(operation::reload))
         .route("/listeners", get(operation::listeners))
         .route("/history", get(operation::history))
@@ -75,8 +91,9 @@ pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer this method; see /openapi.json")
         })
-        .with_state(control)
+        .with_state(Arc::clone(&control))
         .merge(super::dashboard::routes())
+        .merge(consul::routes(control))
         .layer(middleware::from_fn_with_state(access, access::guard))
         .layer(middleware::from_fn(drain::drain_refused))
 }

@@ -14,8 +14,9 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Operators, their dashboards and a few scrapers. Beyond, connections wait to be accepted.
-pub const CONNECTIONS_MAX: usize = 256;
+/// Services with their heartbeats and those who wait for the registry to change, operators, their dashboards and a few
+/// scrapers. Beyond, connections wait to be accepted.
+pub const CONNECTIONS_MAX: usize = 4096;
 /// From a connection's first byte, or the answer before, to the end of the next head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of a head. A bearer token and a browser's headers are a few KiB.

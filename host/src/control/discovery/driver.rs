@@ -77,6 +77,7 @@ pub struct First {
 
 pub(super) struct Driver {
     pub sources: Arc<Sources>,
+    pub number: u64,
     pub service: ServiceName,
     pub recipe: Recipe,
     pub status: Arc<Mutex<Status>>,
@@ -206,7 +207,7 @@ impl Driver {
                 self.sources.parts.names.learn(names).await;
             }
             self.endpoints = Arc::clone(&endpoints);
-            self.sources.offer(&self.service, Arc::clone(&endpoints));
+            self.sources.offer(&self.service, self.number, Arc::clone(&endpoints));
         }
         let (cache, service, policy) =
             (self.sources.parts.cache.clone(), self.service.clone(), self.recipe.policy.clone());

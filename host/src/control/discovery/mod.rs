@@ -13,20 +13,28 @@ mod accept;
 mod cache;
 mod driver;
 mod hold;
+mod own_registry;
 mod status;
 
 pub use accept::{Accepted, accept};
 pub use cache::MembershipCache;
 pub use driver::{First, Recipe};
 pub use hold::{loses_most, lost};
+pub use own_registry::OwnRegistry;
 pub use status::{SourceState, Status};
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::Notify,
+    task::{JoinHandle, block_in_place},
+};
 
 use self::driver::Driver;
 use super::{
@@ -57,9 +65,13 @@ pub struct Sources {
     /// The latest of each service.
     found: Mutex<BTreeMap<ServiceName, Arc<[EndpointSpec]>>>,
     something_found: Notify,
+    /// Of the next source.
+    next_number: AtomicU64,
 }
 
 struct Running {
+    /// Tells sources of one service apart: one that has ended may still be about to say something.
+    number: u64,
     task: JoinHandle<()>,
     status: Arc<Mutex<Status>>,
 }
@@ -67,7 +79,7 @@ struct Running {
 impl Sources {
     pub fn new(parts: SourceParts) -> Arc<Self> {
         let (running, found) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { parts, running, found, something_found: Notify::new() })
+        Arc::new(Self { parts, running, found, something_found: Notify::new(), next_number: AtomicU64::new(0) })
     }
 
     /// Only the publisher calls this, when a change is in force: sources that are not needed any more end, and
@@ -89,10 +101,13 @@ impl Sources {
             let endpoints = now.desired.discovered.get(&service).map(Arc::clone).unwrap_or_else(|| Arc::from([]));
             let status = Arc::new(Mutex::new(Status::begin(&first, endpoints.len())));
             if first.answered {
-                self.parts.cache.keep(&service, &recipe.policy, first.cursor.as_deref(), &endpoints);
+                let cursor = first.cursor.as_deref();
+                block_in_place(|| self.parts.cache.keep(&service, &recipe.policy, cursor, &endpoints));
             }
+            let number = self.next_number.fetch_add(1, Ordering::Relaxed);
             let driver = Driver {
                 sources: Arc::clone(self),
+                number,
                 service: service.clone(),
                 recipe,
                 status: Arc::clone(&status),
@@ -101,7 +116,7 @@ impl Sources {
             };
             let task = tokio::spawn(driver.run(instance));
             lock(&self.found).remove(&service);
-            if let Some(before) = running.insert(service, Running { task, status }) {
+            if let Some(before) = running.insert(service, Running { number, task, status }) {
                 before.task.abort();
             }
         }
@@ -125,7 +140,11 @@ impl Sources {
         }
     }
 
-    fn offer(&self, service: &ServiceName, endpoints: Arc<[EndpointSpec]>) {
+    fn offer(&self, service: &ServiceName, number: u64, endpoints: Arc<[EndpointSpec]>) {
+        let running = lock(&self.running);
+        if running.get(service).is_none_or(|source| source.number != number) {
+            return;
+        }
         lock(&self.found).insert(service.clone(), endpoints);
         self.something_found.notify_one();
     }

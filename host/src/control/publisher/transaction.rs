@@ -89,6 +89,7 @@ impl Publisher {
         let nothing = before.desired.overlay == plan.desired.overlay
             && draft.components.iter().all(kept)
             && draft.forgotten.is_none()
+            && Arc::ptr_eq(&before.desired.discovered, &plan.desired.discovered)
             && bases_equal(&before.desired, &plan.desired);
         if nothing {
             return Ok(Applied { generation: before.snapshot.generation, ..Applied::default() });
@@ -103,8 +104,10 @@ impl Publisher {
         plan: Plan,
         components: &[(PluginName, Bytes)],
     ) -> Result<Applied, Refusal> {
-        let staged = self.stage(&plan.desired, components)?;
-        self.commit(staged)?;
+        if before.desired.overlay != plan.desired.overlay || !components.is_empty() {
+            let staged = self.stage(&plan.desired, components)?;
+            self.commit(staged)?;
+        }
         let generation = before.snapshot.generation;
         self.current.send_replace(Some(Arc::new(Published {
             desired: plan.desired,

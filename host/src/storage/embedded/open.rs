@@ -1,0 +1,68 @@
+//! Opening the database, and what its errors mean.
+
+use std::{fs, io, path::Path};
+
+use fjall::{Database, Error, KeyspaceCreateOptions, LsmError};
+
+use super::Tables;
+use crate::storage::{Space, StorageError};
+
+/// Blocks read from disk that are kept in memory, for all spaces together. The gateway as a whole may take 64 MiB.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// What one space may hold in memory before it is written out as a table; the least that fjall recommends.
+const MEMTABLE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// All journals together, the least that fjall takes: a smaller one is read again faster after a crash.
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Threads that write tables out and merge them: one may flush while the other merges.
+const BACKGROUND_THREADS: usize = 2;
+
+pub(super) fn tables(path: &Path) -> Result<Tables, StorageError> {
+    fs::create_dir_all(path).map_err(|error| unusable(path, error))?;
+    let database = Database::builder(path)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES_MAX)
+        .worker_threads(BACKGROUND_THREADS)
+        .open()
+        .map_err(|error| opening(path, &error))?;
+    let mut keyspaces = Vec::with_capacity(Space::ALL.len());
+    for space in Space::ALL {
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX);
+        keyspaces.push(database.keyspace(space.name(), options).map_err(|error| opening(path, &error))?);
+    }
+    let keyspaces = keyspaces.try_into().unwrap_or_else(|_| unreachable!("one was opened for each space"));
+    Ok(Tables { database, keyspaces })
+}
+
+pub(super) fn unusable(path: &Path, error: io::Error) -> StorageError {
+    StorageError::Unusable { path: path.to_owned(), reason: error.to_string().into() }
+}
+
+/// What an error of fjall says, without its wrapping.
+pub(super) fn reason(error: &Error) -> String {
+    match error {
+        Error::Io(error) | Error::Storage(LsmError::Io(error)) => error.to_string(),
+        Error::Poisoned => "an earlier write failed".to_owned(),
+        Error::JournalRecovery(error) => format!("its journal cannot be read: {error:?}"),
+        Error::InvalidVersion(_) => "it was written by another version of the storage engine".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn opening(path: &Path, error: &Error) -> StorageError {
+    match error {
+        Error::Locked => StorageError::InUse { path: path.to_owned() },
+        Error::Io(source) | Error::Storage(LsmError::Io(source)) if !tells_of_damage(source.kind()) => {
+            StorageError::Unusable { path: path.to_owned(), reason: source.to_string().into() }
+        }
+        other => StorageError::Damaged { path: path.to_owned(), reason: reason(other).into() },
+    }
+}
+
+/// A file that should be there is not, or ends too early, or does not hold what it should.
+fn tells_of_damage(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(kind, InvalidData | NotFound | UnexpectedEof)
+}

@@ -1,0 +1,159 @@
+//! The one thread that writes: all that waits goes into one durable commit, with one sync.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use fjall::PersistMode;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::{Tables, look_up, open};
+use crate::storage::{Batch, CommitError, Space, StorageError, Write};
+
+/// Of one durable commit: what waits beyond it goes into the next. Past some hundred small batches the sync is no
+/// longer what takes the time (reference measurement: 256 writers, 60,700 commits a second).
+const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Kept free on the disk, in bytes: what is in memory must still fit when it is written out, and a journal of 64 MiB
+/// with it.
+const RESERVE_BYTES: u64 = 128 * 1024 * 1024;
+
+/// A batch and whoever waits for it.
+pub(super) struct Asked {
+    pub batch: Batch,
+    pub answer: oneshot::Sender<Result<(), CommitError>>,
+    /// Given back when the batch has been answered.
+    pub _room: OwnedSemaphorePermit,
+}
+
+impl Asked {
+    fn answer(self, answer: Result<(), CommitError>) {
+        // A caller that is gone does not want to know.
+        drop(self.answer.send(answer));
+    }
+}
+
+/// How many bytes the disk has left.
+pub(super) type FreeBytes = Box<dyn Fn() -> io::Result<u64> + Send>;
+
+/// For those who are not root, as the gateway should not be.
+pub(super) fn free_bytes_of(path: &Path) -> FreeBytes {
+    let path = path.to_owned();
+    Box::new(move || {
+        let disk = rustix::fs::statvfs(&path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    })
+}
+
+pub(super) struct Writer {
+    path: PathBuf,
+    tables: Tables,
+    free_bytes: FreeBytes,
+    /// Why nothing can be written any more.
+    failed: Option<Arc<str>>,
+}
+
+/// What a group of batches would change, not yet written. None: deleted.
+type Changes = BTreeMap<(Space, Bytes), Option<Bytes>>;
+
+impl Writer {
+    pub fn new(path: &Path, tables: Tables, free_bytes: FreeBytes) -> Self {
+        Self { path: path.to_owned(), tables, free_bytes, failed: None }
+    }
+
+    /// Until the queue is closed and empty.
+    pub fn run(mut self, mut queue: mpsc::UnboundedReceiver<Asked>) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut bytes = first.batch.weight_bytes();
+            let mut group = vec![first];
+            while bytes < GROUP_BYTES_MAX
+                && let Ok(next) = queue.try_recv()
+            {
+                bytes += next.batch.weight_bytes();
+                group.push(next);
+            }
+            self.commit(group);
+        }
+    }
+
+    /// Answers each of them, the refused ones too, only when it is durable what they were decided on.
+    fn commit(&mut self, group: Vec<Asked>) {
+        if let Err(error) = self.can_write() {
+            return group.into_iter().for_each(|asked| asked.answer(Err(error.clone().into())));
+        }
+        let mut changes = Changes::new();
+        let verdicts: Vec<_> = group
+            .into_iter()
+            .map(|asked| {
+                let verdict = self.check(&asked.batch, &changes);
+                if verdict.is_ok() {
+                    take_in(&asked.batch, &mut changes);
+                }
+                (asked, verdict)
+            })
+            .collect();
+        let written = self.write(changes);
+        for (asked, verdict) in verdicts {
+            asked.answer(written.clone().map_err(CommitError::from).and(verdict));
+        }
+    }
+
+    fn can_write(&self) -> Result<(), StorageError> {
+        if let Some(reason) = &self.failed {
+            return Err(self.write_failed(reason));
+        }
+        // A disk that cannot tell may still take writes; if not, the write fails.
+        let free_bytes = (self.free_bytes)().unwrap_or(u64::MAX);
+        if free_bytes < RESERVE_BYTES {
+            return Err(StorageError::DiskFull { path: self.path.clone(), free_bytes, reserve_bytes: RESERVE_BYTES });
+        }
+        Ok(())
+    }
+
+    /// Against what stands, and what those before it in the group will have changed.
+    fn check(&self, batch: &Batch, changes: &Changes) -> Result<(), CommitError> {
+        batch.check_conditions(|space, key| match changes.get(&(space, key.clone())) {
+            Some(changed) => Ok(changed.clone()),
+            None => look_up(&self.tables, space, key).map_err(|error| StorageError::ReadFailed {
+                path: self.path.clone(),
+                reason: open::reason(&error).into(),
+            }),
+        })
+    }
+
+    /// One entry in the journal, synced before anybody can read it.
+    fn write(&mut self, changes: Changes) -> Result<(), StorageError> {
+        let mut commit = self.tables.database.batch().durability(Some(PersistMode::SyncAll));
+        for ((space, key), value) in changes {
+            let keyspace = self.tables.of(space);
+            match value {
+                Some(value) => commit.insert(keyspace, key.as_ref(), value.as_ref()),
+                None => commit.remove(keyspace, key.as_ref()),
+            }
+        }
+        commit.commit().map_err(|error| {
+            // fjall takes nothing more after a failed write; neither do we, as what follows could not be relied on.
+            let reason: Arc<str> = open::reason(&error).into();
+            tracing::error!(path = %self.path.display(), %reason, "the store cannot be written: restart the gateway");
+            self.failed = Some(Arc::clone(&reason));
+            self.write_failed(&reason)
+        })
+    }
+
+    fn write_failed(&self, reason: &Arc<str>) -> StorageError {
+        StorageError::WriteFailed { path: self.path.clone(), reason: Arc::clone(reason) }
+    }
+}
+
+fn take_in(batch: &Batch, changes: &mut Changes) {
+    for write in &batch.writes {
+        match write.clone() {
+            Write::Put { space, key, value } => changes.insert((space, key), Some(value)),
+            Write::Delete { space, key } => changes.insert((space, key), None),
+        };
+    }
+}
