@@ -132,9 +132,6 @@ fn what_later_versions_bring_is_refused_by_name() {
         "[transactions]",
         "[control]\ntls = {}",
         "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = {}",
-        "[plugins.ring-hash]\nallow_hosts = []",
-        "[plugins.ring-hash]\nallow_names = []",
-        "[plugins.ring-hash]\nallow_files = []",
     ] {
         assert_one_problem(later, &["is not available in this version"]);
     }
