@@ -3,3 +3,4 @@
 pub mod configuration;
 pub mod guard;
 pub mod guest_answers;
+pub mod registration;
