@@ -185,6 +185,19 @@ fn bodies_are_bounded_and_wrong_ones_are_problem_documents() {
     // Deeper than any settings, and deeper than a stack.
     patch(format!("{}{}", "{\"balancer\":".repeat(100_000), "}".repeat(100_000))).expect(413);
     patch(format!("{}1{}", "{\"a\":".repeat(50_000), "}".repeat(50_000))).expect(400);
+    // A client that sends everything before it reads gets its answer all the same, whoever refuses and why.
+    for (method, path, status) in [
+        (Method::PATCH, "/services/orders", 413),
+        (Method::PATCH, "/services/nobody", 413),
+        (Method::POST, "/nothing", 404),
+        (Method::POST, "/services", 405),
+        (Method::PUT, "/plugins/own", 415),
+    ] {
+        let content_type = if status == 415 { "text/plain" } else { "application/json" };
+        let headers = [("content-type", content_type)];
+        let answer = gateway.control().send(method.clone(), path, &headers, vec![b' '; 32 * JSON_BYTES_MAX]);
+        assert_eq!(answer.status, status, "{method} {path}: {answer}");
+    }
     // Announced to be too large: refused before it is sent.
     let mut connection = RawConnection::to(gateway.control_address());
     connection.send(format!(

@@ -133,6 +133,16 @@ const REGISTRATION_PIECES: &[&[u8]] = &[
     b"`",
 ];
 
+#[test]
+fn no_packet_breaks_the_dns_server() {
+    for packet in DNS_PACKETS {
+        fuzz::dns::check(packet);
+    }
+    let packets: Vec<_> = DNS_PACKETS.iter().map(|packet| packet.to_vec()).collect();
+    run(fuzz::dns::check, |rng| splice(rng, &packets, DNS_PIECES));
+    run(fuzz::dns::check, |rng| (0..rng.usize(..100)).map(|_| rng.u8(..)).collect());
+}
+
 /// Pieces from which most attacks on framing are made.
 const PIECES: &[&[u8]] = &[
     b"\r\n",
@@ -209,6 +219,37 @@ const CONFIGURATION_PIECES: &[&[u8]] = &[
     b"\xff",
     b"\"::1\"",
     b", ",
+];
+
+/// Queries for an address, for servers with EDNS, and for the zone itself; a name that points to itself.
+const DNS_PACKETS: [&[u8]; 5] = [
+    b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\x07service\x06consul\0\0\x01\0\x01",
+    b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\x01\x05_many\x04_tcp\x07service\x06consul\0\0\x21\0\x01\
+      \0\0\x29\x10\0\0\0\0\0\0\0",
+    b"\0\x01\0\0\0\x01\0\0\0\0\0\0\x05named\x07service\x03dc1\x06consul\0\0\xff\0\x01",
+    b"\0\x02\0\0\0\x01\0\0\0\0\0\0\x06consul\0\0\x06\0\x01",
+    b"\0\x03\0\0\0\x01\0\0\0\0\0\0\xc0\x0c\0\x01\0\x01",
+];
+
+const DNS_PIECES: &[&[u8]] = &[
+    b"\xc0\x0c",
+    b"\xc0\x20",
+    b"\xff\xff",
+    b"\0",
+    b"\x3f",
+    b"\x04none",
+    b"\x04many\x07service\x06consul\0",
+    b"\x080a000001\x04addr\x06consul\0",
+    b"\x06consul\0",
+    b"\0\x21\0\x01",
+    b"\0\xff\0\x01",
+    b"\0\x1c\0\x01",
+    b"\0\xfc\0\x01",
+    b"\0\0\x29\x02\0\0\0\0\0\0\0",
+    b"\0\0\x29\xff\xff\0\x01\0\0\0\0",
+    b"\0\0\xfa\0\xff\0\0\0\0\0\0",
+    b"\x80",
+    b"\x28",
 ];
 
 fn mutate(rng: &mut Rng, corpus: &[Case]) -> Vec<u8> {

@@ -169,18 +169,24 @@ pub(super) enum ServiceCommand {
         #[command(flatten)]
         control: ControlFlags,
     },
-    /// Change a service's balancing policy, on every worker or not at all
+    /// Change a service's policies, on every worker or not at all
     Set {
         /// The service
         name: ServiceName,
         /// The plugin that shall pick endpoints
-        #[arg(long, value_name = "PLUGIN", required_unless_present = "reset")]
+        #[arg(long, value_name = "PLUGIN", required_unless_present_any = ["reset", "discovery"])]
         balancer: Option<PluginName>,
+        /// The plugin that shall find endpoints; it must answer before it comes into use
+        #[arg(long, value_name = "PLUGIN", conflicts_with = "balancer")]
+        discovery: Option<PluginName>,
         /// The policy's settings, a JSON object
-        #[arg(long, value_name = "JSON", requires = "balancer")]
+        #[arg(long, value_name = "JSON")]
         settings: Option<String>,
-        /// Take back what was changed here: the configuration file's policy holds again
-        #[arg(long, conflicts_with_all = ["balancer", "settings"])]
+        /// Also where more than half of the endpoints would be lost
+        #[arg(long, requires = "discovery")]
+        force: bool,
+        /// Take back what was changed here: the configuration file's policies hold again
+        #[arg(long, conflicts_with_all = ["balancer", "discovery", "settings"])]
         reset: bool,
         #[command(flatten)]
         control: ControlFlags,
@@ -236,6 +242,8 @@ mod tests {
             "sluice plugin new own --kind gopher",
             "sluice service set orders",
             "sluice service set orders --settings {}",
+            "sluice service set orders --balancer x --discovery y",
+            "sluice service set orders --balancer x --force",
             "sluice service set orders --reset --balancer x",
             "sluice run --log-format xml",
             "sluice registry register web",

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, path::PathBuf};
 
-use crate::model::{Config, ListenerOptions, Percent};
+use crate::model::{Config, DnsOptions, ListenerOptions, Percent};
 
 /// One sentence for each difference that needs a restart; empty where the new configuration can be adopted.
 pub fn restart_differences(old: &Config, new: &Config) -> Vec<String> {
@@ -28,6 +28,7 @@ pub fn restart_differences(old: &Config, new: &Config) -> Vec<String> {
     compare("registry.mass_expiry_percent", percent(old_expiry.percent), percent(new_expiry.percent));
     let hold = |hold| quoted(humantime::format_duration(hold));
     compare("registry.mass_expiry_hold", hold(old_expiry.hold), hold(new_expiry.hold));
+    compare("dns", dns(old.dns.as_ref()), dns(new.dns.as_ref()));
     differences
 }
 
@@ -38,4 +39,10 @@ fn quoted(value: impl Display) -> String {
 fn addresses(listeners: &[ListenerOptions]) -> String {
     let addresses: Vec<String> = listeners.iter().map(|listener| quoted(listener.address)).collect();
     format!("[{}]", addresses.join(", "))
+}
+
+fn dns(options: Option<&DnsOptions>) -> String {
+    let Some(DnsOptions { address, domain, ttl }) = options else { return "none".to_owned() };
+    let ttl = humantime::format_duration(*ttl);
+    format!("{{ address = \"{address}\", domain = \"{domain}\", ttl = \"{ttl}\" }}")
 }

@@ -39,9 +39,11 @@ pub struct Ground {
 }
 
 impl Ground {
-    pub fn check(config: &Config) -> Result<Self, RunError> {
+    /// `runtime` keeps compiled code in the folder from here on.
+    pub fn check(config: &Config, runtime: Arc<Runtime>) -> Result<Self, RunError> {
         let data_dir = DataDir::open(&config.gateway.data_dir)?;
         let overlay_file = OverlayFile::in_dir(&data_dir.path);
+        runtime.keep_code_in(&config.gateway.code_cache_dir())?;
         let unreadable = |problems| RunError::Configuration(Refusal::invalid("plugins cannot be read", problems));
         Ok(Self {
             store: Arc::new(ComponentStore::open(&data_dir.path)?),
@@ -50,7 +52,7 @@ impl Ground {
             tokens: tokens(config)?,
             storage: Arc::new(Embedded::open(&data_dir.path.join(STORE_DIR))?),
             bases: bases(config).map_err(unreadable)?,
-            runtime: Runtime::new(Some(&data_dir.path.join("cache")))?,
+            runtime,
             names: Names::new(&config.gateway.nameservers)?,
             data_dir,
         })

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::{
     canary::CanaryBook,
     change::{Applied, Change, Refusal},
+    discovery::Sources,
     history::History,
     membership::names::Names,
     publisher::{Handle, Published},
@@ -23,18 +24,21 @@ use crate::{
     plugin::ComponentStore,
     registry::Registry,
     storage::Storage,
-    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges},
+    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges},
 };
 
 /// The running gateway, as its API sees it.
 pub struct Control {
     /// Of the control listener, as bound.
     pub address: SocketAddr,
+    /// Of the DNS server, as bound.
+    pub dns: Option<SocketAddr>,
     pub gateway: Arc<Gateway>,
     pub publisher: Handle,
     pub metrics: Arc<Metrics>,
     pub store: Arc<ComponentStore>,
     pub names: Arc<Names>,
+    pub sources: Arc<Sources>,
     pub canaries: CanaryBook,
     pub history: History,
     pub gone: GoneInstances,
@@ -87,11 +91,24 @@ impl Control {
             live_instances: version.live_instances(),
             memory_bytes: version.memory_bytes(),
         });
+        let sources = current.snapshot.services.iter().filter_map(|service| {
+            let name = &service.config.name;
+            let (status, plugin) = (self.sources.status(name)?, service.config.discovery.as_ref()?.plugin.clone());
+            Some(SourceGauges {
+                service: name.clone(),
+                plugin,
+                answers: status.answers,
+                errors: status.errors,
+                refusals: status.refusals,
+                held_back: status.held_back.is_some(),
+            })
+        });
         Gauges {
             connections: self.gateway.connections(),
             generation: current.snapshot.generation,
             endpoints: endpoints.collect(),
             plugins: plugins.collect(),
+            sources: sources.collect(),
             registry: self.registry_gauges(),
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, Response, request};
@@ -90,7 +90,8 @@ impl Attempt {
                 done => return done,
             }
         }
-        match lane.connect().await {
+        // Rare, and large: within this future it would be moved about with every request.
+        match Box::pin(lane.connect()).await {
             Ok(connection) => self.send_on(lane, connection, request).await,
             Err(error) => Err(Failed { cause: Cause::Connect(error), unsent: Some(request) }),
         }
@@ -126,6 +127,11 @@ impl Attempt {
         if let Some(picked) = &*self.picked.borrow() {
             picked.lane.keep(connection, self.worker.coarse_now_us());
         }
+    }
+
+    /// When the response head came.
+    pub fn head_at(&self) -> tokio::time::Instant {
+        (self.started + Duration::from_micros(u64::from(self.first_byte_us.get()))).into()
     }
 
     /// To within a tick of the worker.

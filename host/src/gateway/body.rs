@@ -221,7 +221,7 @@ impl EndpointBody {
         attempt: Attempt,
         limits: BodyLimits,
     ) -> ResponseBody {
-        let now = Instant::now();
+        let head_at = attempt.head_at();
         let head_us = attempt.coarse_now_us();
         let mut body = Self {
             incoming,
@@ -229,8 +229,8 @@ impl EndpointBody {
             attempt: Some(attempt),
             limits,
             timer: None,
-            last_progress: now,
-            head_at: now,
+            last_progress: head_at,
+            head_at,
             head_us,
             failed: None,
         };

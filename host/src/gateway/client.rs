@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use super::{
     guard::{ConnState, GuardedIo, Overdue, Turn, overdue, raise_hyper_limits},
     headers::ClientAddress,
-    io::Replayed,
+    io::{Gathering, Replayed},
     listener::Place,
     request::serve_request,
     timer::KeptTimer,
@@ -259,7 +259,7 @@ impl Client {
 
     async fn converse_http1(self: &Rc<Self>, stream: TcpStream, first: Vec<u8>, limits: &Limits) {
         let conn = ConnState::new(self.worker.coarse.clone());
-        let io = GuardedIo::new(stream, Rc::clone(&conn), limits, first);
+        let io = GuardedIo::new(Gathering::new(stream), Rc::clone(&conn), limits, first);
         let _ = self.speaks.set(Speaks::Http1(Rc::clone(&conn)));
         let client = Rc::clone(self);
         let service = service_fn(move |request| {
@@ -291,7 +291,7 @@ impl Client {
         let parts = connection.into_parts();
         let (socket, held) = parts.io.into_parts();
         let unread = [&parts.read_buf[..], &held].concat();
-        self.until_killed(tunnel.run(socket, unread)).await;
+        self.until_killed(tunnel.run(socket.into_inner(), unread)).await;
     }
 
     async fn converse_http2(self: &Rc<Self>, stream: TcpStream, first: Vec<u8>, limits: &Limits) {

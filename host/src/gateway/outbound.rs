@@ -1,6 +1,6 @@
 //! A request on its way to an endpoint, perhaps to more than one.
 
-use std::{future::Future, pin::pin, rc::Rc, time::Duration};
+use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use http::{Request, request};
 use tokio::time::Instant;
@@ -57,12 +57,11 @@ impl Outbound {
         deadline: Instant,
         timeout: Duration,
         timer: &KeptTimer,
-        sending: impl Future<Output = T>,
+        mut sending: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
-        let mut sending = pin!(sending);
         let mut over_at = deadline;
         loop {
-            if let Some(done) = timer.before(over_at, &mut sending).await {
+            if let Some(done) = timer.before(over_at, sending.as_mut()).await {
                 return Some(done);
             }
             let given_at = self.body.as_ref()?.last_given()?;

@@ -1,6 +1,6 @@
 //! A request's whole life.
 
-use std::{rc::Rc, time::Instant};
+use std::{pin::pin, rc::Rc, time::Instant};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use hyper::body::Incoming;
@@ -248,9 +248,11 @@ impl Exchange {
         }
         let attempt = Attempt::begin(self.worker(), &config.name, picked, bytes_out);
         let request = outbound.take();
-        let sending = attempt.send(&lane, request);
-        let timer = &self.client.timer;
-        let Some(result) = outbound.within(deadline.into(), config.timeout, timer, sending).await else {
+        let result = {
+            let sending = pin!(attempt.send(&lane, request));
+            outbound.within(deadline.into(), config.timeout, &self.client.timer, sending).await
+        };
+        let Some(result) = result else {
             attempt.end(Some(Outcome::TimedOut));
             outbound.give_up();
             return Err(Failure::TimedOut { service: config.name.clone(), after: config.timeout });

@@ -7,7 +7,7 @@
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     task::Poll,
 };
 
@@ -19,8 +19,7 @@ pub struct KeptTimer(RefCell<Option<Pin<Box<Sleep>>>>);
 
 impl KeptTimer {
     /// None: `deadline` passed first.
-    pub async fn before<T>(&self, deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = pin!(future);
+    pub async fn before<T>(&self, deadline: Instant, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         let mut timer = None;
         let result = poll_fn(|cx| {
             if let Poll::Ready(result) = future.as_mut().poll(cx) {
@@ -55,6 +54,7 @@ impl KeptTimer {
 mod tests {
     use std::{
         future::{pending, ready},
+        pin::pin,
         time::Duration,
     };
 
@@ -73,12 +73,12 @@ mod tests {
         run(async {
             let timer = KeptTimer::default();
             // Waits once, so that the timer is made and kept, set for a long time.
-            assert_eq!(timer.before(Instant::now() + LONG, yield_now()).await, Some(()));
+            assert_eq!(timer.before(Instant::now() + LONG, pin!(yield_now())).await, Some(()));
             let deadline = Instant::now() + Duration::from_millis(5);
-            assert_eq!(timer.before(deadline, pending::<()>()).await, None);
+            assert_eq!(timer.before(deadline, pin!(pending::<()>())).await, None);
             assert!(Instant::now() >= deadline);
             // Now it is set for a time that has passed: which must not end the next one.
-            assert_eq!(timer.before(Instant::now() + LONG, yield_now()).await, Some(()));
+            assert_eq!(timer.before(Instant::now() + LONG, pin!(yield_now())).await, Some(()));
         });
     }
 
@@ -87,10 +87,10 @@ mod tests {
         run(async {
             let timer = KeptTimer::default();
             let deadline = Instant::now() + Duration::from_millis(5);
-            let (one, other) = tokio::join!(
-                timer.before(Instant::now() + LONG, timer.before(deadline, pending::<()>())),
-                timer.before(deadline, pending::<()>()),
-            );
+            let (first, second) = (pin!(pending::<()>()), pin!(pending::<()>()));
+            let within = pin!(timer.before(deadline, first));
+            let (one, other) =
+                tokio::join!(timer.before(Instant::now() + LONG, within), timer.before(deadline, second));
             assert_eq!((one, other), (Some(None), None));
         });
     }
@@ -99,7 +99,7 @@ mod tests {
     fn what_is_ready_needs_no_timer() {
         run(async {
             let timer = KeptTimer::default();
-            assert_eq!(timer.before(Instant::now(), ready(7)).await, Some(7));
+            assert_eq!(timer.before(Instant::now(), pin!(ready(7))).await, Some(7));
             assert!(timer.0.borrow().is_none());
         });
     }

@@ -24,7 +24,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
-use super::{body::RequestBody, worker::LocalExecutor};
+use super::{body::RequestBody, io::Gathering, worker::LocalExecutor};
 use crate::{
     model::{Endpoint, Protocol, ServiceConfig},
     telemetry::EndpointCells,
@@ -123,7 +123,7 @@ impl EndpointLane {
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
         match self.protocol {
             Protocol::Http1 => {
-                let io = self.dial().await?;
+                let io = TokioIo::new(Gathering::new(self.dial().await?));
                 let (sender, driver) = http1::Builder::new().handshake(io).await.map_err(handshake_failed)?;
                 Ok(Connection::H1(Box::new(H1Connection { sender, driver: Some(driver), ended: false })))
             }
@@ -131,14 +131,14 @@ impl EndpointLane {
         }
     }
 
-    async fn dial(&self) -> Result<TokioIo<TcpStream>, ConnectError> {
+    async fn dial(&self) -> Result<TcpStream, ConnectError> {
         let stream = tokio::time::timeout(self.connect_timeout, TcpStream::connect(self.endpoint.address))
             .await
             .map_err(|_| ConnectError::TimedOut(self.connect_timeout))?
             .map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
         self.cells.connects.add(1);
-        Ok(TokioIo::new(stream))
+        Ok(stream)
     }
 
     /// Requests that arrive while one is connecting wait for that connection, and share its failure too: an
@@ -162,7 +162,7 @@ impl EndpointLane {
     }
 
     async fn dial_h2(&self) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
-        let io = self.dial().await?;
+        let io = TokioIo::new(self.dial().await?);
         let (sender, driver) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(H2_STREAM_WINDOW)
@@ -216,7 +216,7 @@ fn handshake_failed(error: hyper::Error) -> ConnectError {
 pub struct H1Connection {
     sender: http1::SendRequest<RequestBody>,
     /// None once it has left a request unanswered.
-    driver: Option<http1::Connection<TokioIo<TcpStream>, RequestBody>>,
+    driver: Option<http1::Connection<TokioIo<Gathering>, RequestBody>>,
     ended: bool,
 }
 
@@ -262,7 +262,7 @@ impl H1Connection {
     /// The socket, and what was read from it beyond the head of a 101 response.
     pub fn into_tunnel(self) -> (TcpStream, bytes::Bytes) {
         let parts = self.driver.expect("it brought an answer").into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+        (parts.io.into_inner().into_inner(), parts.read_buf)
     }
 }
 

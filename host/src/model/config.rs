@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use super::{Percent, PluginName, RouteConfig, ServiceConfig, ServiceName};
+use super::{Grants, Percent, PluginName, RouteConfig, ServiceConfig, ServiceName};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -10,6 +10,8 @@ pub struct Config {
     /// At least one.
     pub listeners: Vec<ListenerOptions>,
     pub control: ControlOptions,
+    /// None: the registry does not speak DNS.
+    pub dns: Option<DnsOptions>,
     pub registry: RegistryConfig,
     pub plugins: BTreeMap<PluginName, PluginOptions>,
     pub services: BTreeMap<ServiceName, ServiceConfig>,
@@ -98,6 +100,17 @@ pub struct MassExpiry {
     pub hold: Duration,
 }
 
+/// The registry's DNS server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsOptions {
+    /// Of UDP and TCP. Port 0 takes one that is free for both.
+    pub address: SocketAddr,
+    /// The zone, in lower case and without a dot at the end. Default "consul".
+    pub domain: String,
+    /// How long resolvers may keep an answer, and that there is none; whole seconds. Default 0: not at all.
+    pub ttl: Duration,
+}
+
 /// A plugin of the user's own. The stock ones need no entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginOptions {
@@ -108,4 +121,6 @@ pub struct PluginOptions {
     pub sha256: Option<[u8; 32]>,
     /// Linear memory of one instance. Default 16 MiB.
     pub memory_bytes_max: usize,
+    /// What it may reach outside of the gateway.
+    pub grants: std::sync::Arc<Grants>,
 }

@@ -25,7 +25,7 @@ const ENTRIES_MAX: usize = 128;
 const EXTENSION: &str = "code";
 
 /// A SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Sha256([u8; 32]);
 
 impl Sha256 {

@@ -1,10 +1,20 @@
 //! The one engine of the process.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
+};
 
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, component::Component};
 
-use super::{RuntimeError, cache::CodeCache, limits, ticker::Ticker};
+use super::{
+    RuntimeError,
+    cache::{CodeCache, Sha256},
+    limits,
+    ticker::Ticker,
+};
 
 /// Address space that is set aside for an instance's memory, so that it grows without moving: the default limit of
 /// a plugin's memory. Wasmtime's own default of 4 GiB would let only some thousand instances live.
@@ -18,7 +28,9 @@ const MEMORY_GUARD_BYTES: u64 = 64 << 10;
 pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) ticker: Arc<Ticker>,
-    pub(super) cache: Option<CodeCache>,
+    cache: OnceLock<CodeCache>,
+    /// Compiled while there was no cache, for the next who asks.
+    unkept: Mutex<HashMap<Sha256, Component>>,
 }
 
 impl Runtime {
@@ -26,19 +38,47 @@ impl Runtime {
     pub fn new(cache_dir: Option<&Path>) -> Result<Arc<Self>, RuntimeError> {
         let refused = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
         let engine = Engine::new(&config()).map_err(refused)?;
-        let cache = match cache_dir {
-            Some(dir) => Some(
-                CodeCache::open(dir, &engine).map_err(|source| RuntimeError::Cache { path: dir.to_owned(), source })?,
-            ),
-            None => None,
-        };
         let ticker = Ticker::start(engine.clone()).map_err(|error| RuntimeError::Engine(error.to_string()))?;
-        Ok(Arc::new(Self { engine, ticker: Arc::new(ticker), cache }))
+        let (cache, unkept) = (OnceLock::new(), Mutex::default());
+        let runtime = Arc::new(Self { engine, ticker: Arc::new(ticker), cache, unkept });
+        if let Some(dir) = cache_dir {
+            runtime.keep_code_in(dir)?;
+        }
+        Ok(runtime)
+    }
+
+    /// From now on compiled code is kept in this folder, which is made private (0700), unless a folder is in use already.
+    pub fn keep_code_in(&self, dir: &Path) -> Result<(), RuntimeError> {
+        if self.cache.get().is_none() {
+            let failed = |source| RuntimeError::Cache { path: dir.to_owned(), source };
+            let cache = CodeCache::open(dir, &self.engine).map_err(failed)?;
+            self.cache.get_or_init(|| cache);
+        }
+        Ok(())
+    }
+
+    /// The compiled component of this hash: from the cache, or made.
+    pub(super) fn compiled<E>(
+        &self,
+        component: Sha256,
+        make: impl FnOnce() -> Result<Component, E>,
+    ) -> Result<Component, E> {
+        let make = || self.unkept().remove(&component).map_or_else(make, Ok);
+        let Some(cache) = self.cache.get() else {
+            let made = make()?;
+            self.unkept().insert(component, made.clone());
+            return Ok(made);
+        };
+        cache.get_or_make(&self.engine, &component, make)
+    }
+
+    fn unkept(&self) -> MutexGuard<'_, HashMap<Sha256, Component>> {
+        self.unkept.lock().expect("no holder of the lock panics")
     }
 
     /// How often compiled code came from the cache, and how often it had to be made.
     pub fn cache_counts(&self) -> CacheCounts {
-        self.cache.as_ref().map(CodeCache::counts).unwrap_or_default()
+        self.cache.get().map(CodeCache::counts).unwrap_or_default()
     }
 }
 

@@ -21,6 +21,7 @@
 //! | changes that wait for the store | 1,024, then their callers wait | `CHANGES_MAX` |
 
 mod checks;
+pub mod dns;
 mod error;
 mod handle;
 mod instance;

@@ -73,6 +73,7 @@ pub struct Gauges {
     pub generation: u64,
     pub endpoints: Vec<EndpointGauges>,
     pub plugins: Vec<PluginGauges>,
+    pub sources: Vec<SourceGauges>,
     pub registry: RegistryGauges,
 }
 
@@ -97,6 +98,18 @@ pub struct EndpointGauges {
     pub endpoint: String,
     pub in_flight: u32,
     pub available: bool,
+}
+
+/// What finds a service's endpoints. Counts begin anew with another source.
+#[derive(Clone, Debug)]
+pub struct SourceGauges {
+    pub service: ServiceName,
+    pub plugin: PluginName,
+    pub answers: u64,
+    pub errors: u64,
+    /// Things that it asked for and that are not granted.
+    pub refusals: u64,
+    pub held_back: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ mod log;
 mod signals;
 mod watch;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -29,6 +29,7 @@ const TRIGGERS_MAX: usize = 4;
 
 pub(super) fn run(flags: RunFlags, as_json: bool) -> Result<Output, Failure> {
     log::begin(if as_json { LogFormat::Json } else { flags.log_format })?;
+    keep_pages_small();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("sluice-control")
@@ -41,6 +42,14 @@ pub(super) fn run(flags: RunFlags, as_json: bool) -> Result<Output, Failure> {
     Ok(Output::nothing())
 }
 
+/// A gateway's heaps and its plugins' memories are many and small: where the system makes every touched range of 2 MiB
+/// one huge page, an idle gateway has 141 MB instead of 45.
+fn keep_pages_small() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay on: more memory is used");
+    }
+}
+
 async fn serve(path: &Path) -> Result<(), Failure> {
     let (sender, triggers) = mpsc::channel(TRIGGERS_MAX);
     // Before anything else, so that a signal while starting is a shutdown too.
@@ -49,13 +58,13 @@ async fn serve(path: &Path) -> Result<(), Failure> {
     // Before the file is read, so that no change of it falls in between.
     let watch = FileWatch::begin(path, sender);
     let config = config_file::load(path)?;
-    try_policies(path, &config)?;
+    let runtime = try_policies(path, &config)?;
     let _watch = watch
         .inspect_err(
             |error| tracing::warn!(%error, "changes of the configuration file are not noticed; SIGHUP reloads"),
         )
         .ok();
-    control::run(path.to_owned(), config, triggers).await.map_err(|error| {
+    control::run(path.to_owned(), config, runtime, triggers).await.map_err(|error| {
         let exit = match error {
             RunError::Configuration(_) => Exit::WrongInput,
             _ => Exit::Failed,
@@ -64,11 +73,12 @@ async fn serve(path: &Path) -> Result<(), Failure> {
     })
 }
 
-/// With the code that an earlier run compiled. Nothing is made before the configuration is known to be right.
-fn try_policies(path: &Path, config: &Config) -> Result<(), Failure> {
+/// With the code that an earlier run compiled; the runtime has what was compiled now. Nothing is made before the configuration is known to be right.
+fn try_policies(path: &Path, config: &Config) -> Result<Arc<Runtime>, Failure> {
     let cache = config.gateway.code_cache_dir();
     // One that cannot be used is reported when the gateway starts.
     let runtime = Runtime::new(Some(cache.as_path()).filter(|cache| cache.is_dir())).or_else(|_| Runtime::new(None));
     let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
-    Ok(policies::check(path, config, &runtime)?)
+    policies::check(path, config, &runtime)?;
+    Ok(runtime)
 }

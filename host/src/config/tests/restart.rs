@@ -10,7 +10,10 @@ fn what_needs_a_restart_is_named_and_the_rest_is_not() {
     assert_eq!(restart_differences(&old, &same), [""; 0]);
 
     let workers = old.gateway.workers.get() + 1;
-    let more = format!("[gateway]\nworkers = {workers}\ndata_dir = \"x\"\n[control]\naddress = \"127.0.0.1:1\"");
+    let more = format!(
+        "[gateway]\nworkers = {workers}\ndata_dir = \"x\"\n[control]\naddress = \"127.0.0.1:1\"\n\
+         [dns]\naddress = \"127.0.0.1:2\""
+    );
     let new = read(&format!("{}{more}", RIGHT.replace("8080", "8081"))).unwrap();
     assert_eq!(
         restart_differences(&old, &new),
@@ -20,6 +23,9 @@ fn what_needs_a_restart_is_named_and_the_rest_is_not() {
                 .to_owned(),
             "listener changes from [\"127.0.0.1:8080\"] to [\"127.0.0.1:8081\"], which needs a restart".to_owned(),
             "control.address changes from \"127.0.0.1:9180\" to \"127.0.0.1:1\", which needs a restart".to_owned(),
+            "dns changes from none to { address = \"127.0.0.1:2\", domain = \"consul\", ttl = \"0s\" }, \
+             which needs a restart"
+                .to_owned(),
         ]
     );
 }

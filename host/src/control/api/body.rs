@@ -23,9 +23,6 @@ const JSON_TIMEOUT: Duration = Duration::from_secs(10);
 const COMPONENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Every WebAssembly binary begins so.
 const MAGIC: &[u8] = b"\0asm";
-/// Of a refused body, so much is read and thrown away: many clients read no answer before they have sent everything.
-const DRAINED_BYTES_MAX: usize = 256 * 1024 * 1024;
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The whole of a small body.
 pub async fn bytes(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
@@ -51,25 +48,14 @@ pub const UPLOADS_MAX: usize = 2;
 /// A component. Noise is refused at its first bytes, and what is too large by its announced length.
 pub async fn component(request: Request, uploads: &Semaphore) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let waits = request.headers().contains_key(header::EXPECT);
-    let mut body = request.into_body();
-    let refused = if length.is_some_and(|length: u64| length > COMPONENT_BYTES_MAX as u64) {
-        too_large(COMPONENT_BYTES_MAX)
-    } else {
-        let read = async {
-            let _turn = uploads.acquire().await.expect("the semaphore is never closed");
-            collect_from(&mut body, COMPONENT_BYTES_MAX, begins_like_wasm).await
-        };
-        match within(COMPONENT_TIMEOUT, read).await {
-            Ok(bytes) => return Ok(bytes),
-            Err(problem) => problem,
-        }
-    };
-    // A client that waits for "100 Continue" has sent nothing and will not.
-    if !waits {
-        drain(body).await;
+    if length.is_some_and(|length: u64| length > COMPONENT_BYTES_MAX as u64) {
+        return Err(too_large(COMPONENT_BYTES_MAX));
     }
-    Err(refused)
+    let read = async {
+        let _turn = uploads.acquire().await.expect("the semaphore is never closed");
+        collect(request.into_body(), COMPONENT_BYTES_MAX, begins_like_wasm).await
+    };
+    within(COMPONENT_TIMEOUT, read).await
 }
 
 async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
@@ -79,14 +65,6 @@ async fn within<T>(limit: Duration, read: impl Future<Output = Result<T, Problem
 
 async fn collect(
     mut body: Body,
-    bytes_max: usize,
-    check: impl Fn(&[u8]) -> Result<(), Problem>,
-) -> Result<Bytes, Problem> {
-    collect_from(&mut body, bytes_max, check).await
-}
-
-async fn collect_from(
-    body: &mut Body,
     bytes_max: usize,
     check: impl Fn(&[u8]) -> Result<(), Problem>,
 ) -> Result<Bytes, Problem> {
@@ -115,20 +93,6 @@ fn begins_like_wasm(bytes: &[u8]) -> Result<(), Problem> {
 
 fn too_large(bytes_max: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body may have {bytes_max} bytes at most"))
-}
-
-async fn drain(mut body: Body) {
-    let draining = async {
-        let mut drained = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            drained += frame.data_ref().map_or(0, Bytes::len);
-            if drained > DRAINED_BYTES_MAX {
-                return;
-            }
-        }
-    };
-    // Whatever is left then is cut off.
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, draining).await;
 }
 
 /// The fields of a JSON object, checked one by one: every problem is found, unknown fields too.

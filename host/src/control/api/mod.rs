@@ -3,6 +3,7 @@
 mod access;
 mod body;
 mod consul;
+mod drain;
 mod operation;
 mod plugins;
 mod problem;
@@ -94,6 +95,7 @@ pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
         .merge(super::dashboard::routes())
         .merge(consul::routes(control))
         .layer(middleware::from_fn_with_state(access, access::guard))
+        .layer(middleware::from_fn(drain::drain_refused))
 }
 
 /// A name in a path: one that cannot be a name is one that is not there.

@@ -85,7 +85,8 @@ impl Testbed {
         let path = self.path("sluice.toml");
         let known = super::known_plugins(&self.path("data"));
         let config = config::load(&path, &known).unwrap_or_else(|errors| panic!("{errors}"));
-        self.running = Some(self.runtime.block_on(start(&path, config))?);
+        let plugins = crate::plugin::Runtime::new(None).expect("the engine starts");
+        self.running = Some(self.runtime.block_on(start(&path, config, plugins))?);
         Ok(())
     }
 

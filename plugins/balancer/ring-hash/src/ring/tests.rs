@@ -25,11 +25,18 @@ fn the_index_finds_the_next_point_clockwise() {
     for endpoints in [1, 2, 3, 100, 1_000] {
         let mut levels = levels((0..endpoints).map(|slot| (slot, 1)));
         let (_, ring) = levels.choices_mut().next().expect("one level");
+        let point = |slot: u32, n| mix(mix(99, u64::from(slot)), n);
+        let all = (0..endpoints).flat_map(|slot| (0..u64::from(POINTS)).map(move |n| (point(slot, n), slot)));
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable();
+        let mut other = 0;
         for n in 0..20_000 {
             let hash = mix(n, n);
-            let position = mix(hash, 0) & !MEMBER_MASK;
-            assert_eq!(ring.find(hash), ring.points.partition_point(|point| *point < position));
+            let next = all.partition_point(|(point, _)| *point < mix(hash, 0)) % all.len();
+            other += u32::from(ring.member(ring.find(hash), 0) != all[next].1 as usize);
         }
+        // A hash just behind a point, by less than 2^-29 of the ring, finds it all the same: 3 of 20,000 among 160,000.
+        assert!(other <= 12, "{endpoints} endpoints: {other} of 20,000 hashes found another point");
     }
 }
 
@@ -69,5 +76,5 @@ fn enormous_weights_make_no_enormous_ring() {
     let mut levels = levels((0..1_000).map(|slot| (slot, if slot == 0 { 1 } else { 65_535 })));
     let (_, ring) = levels.choices_mut().next().expect("one level");
     assert!(ring.points.len() <= POINTS_MAX as usize + 1_000);
-    assert!(ring.points.iter().any(|point| point & MEMBER_MASK == 0), "the light one has a point too");
+    assert!((0..ring.points.len()).any(|at| ring.member(at, 0) == 0), "the light one has a point too");
 }
