@@ -211,13 +211,16 @@ impl State {
         false
     }
 
-    /// TTL checks of a service's instances whose leases run, or ran out lately.
+    /// TTL checks of a service's instances (of the node where the name is empty) whose leases run, or ran out lately.
     fn leases_of(&self, service: &str) -> usize {
         let counts = |check: &&RegisteredCheck| {
             check.definition.kind.ttl().is_some()
                 && (check.status < CheckStatus::Critical || self.lapses.contains_key(check.id()))
         };
         let of_instance = |instance: &RegisteredInstance| instance.checks.iter().filter(counts).count();
+        if service.is_empty() {
+            return self.node.checks.iter().filter(counts).count();
+        }
         let Some(service) = self.services.get(service) else { return 0 };
         service.ids.iter().filter_map(|id| self.instances.get(id)).map(|instance| of_instance(instance)).sum()
     }
