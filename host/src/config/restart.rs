@@ -16,6 +16,7 @@ pub fn restart_differences(old: &Config, new: &Config) -> Vec<String> {
     compare("gateway.data_dir", quoted(old.gateway.data_dir.display()), quoted(new.gateway.data_dir.display()));
     compare("listener", addresses(&old.listeners), addresses(&new.listeners));
     compare("control.address", quoted(old.control.address), quoted(new.control.address));
+    compare("dns", dns(old.dns.as_ref()), dns(new.dns.as_ref()));
     let tokens = |config: &Config| {
         let file = |file: &Option<PathBuf>| file.as_ref().map_or("none".to_owned(), |file| quoted(file.display()));
         (file(&config.control.operator_token_file), file(&config.control.service_token_file))
@@ -28,7 +29,6 @@ pub fn restart_differences(old: &Config, new: &Config) -> Vec<String> {
     compare("registry.mass_expiry_percent", percent(old_expiry.percent), percent(new_expiry.percent));
     let hold = |hold| quoted(humantime::format_duration(hold));
     compare("registry.mass_expiry_hold", hold(old_expiry.hold), hold(new_expiry.hold));
-    compare("dns", dns(old.dns.as_ref()), dns(new.dns.as_ref()));
     differences
 }
 
