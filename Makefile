@@ -49,7 +49,7 @@ bench: plugins
 # more runs; with libFuzzer too where cargo-fuzz and a nightly compiler are installed.
 SOAK_FUZZ_RUNS ?= 1000000
 SOAK_FUZZ_SECONDS ?= 600
-FUZZ_TARGETS := guard configuration guest_answers dns
+FUZZ_TARGETS := guard configuration guest_answers dns registration
 
 soak: plugins test-guests
 	cargo test --package sluice --no-fail-fast --tests -- --ignored --nocapture

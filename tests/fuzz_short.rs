@@ -69,6 +69,15 @@ fn no_text_breaks_the_reader_of_the_configuration() {
 }
 
 #[test]
+fn no_json_breaks_the_reader_of_registrations_or_passes_unchecked() {
+    for text in REGISTRATIONS {
+        fuzz::registration::check(text.as_bytes());
+    }
+    let texts: Vec<_> = REGISTRATIONS.iter().map(|text| text.as_bytes().to_vec()).collect();
+    run(fuzz::registration::check, |rng| splice(rng, &texts, REGISTRATION_PIECES));
+}
+
+#[test]
 fn no_answer_of_a_guest_breaks_the_host_or_is_believed_unseen() {
     let small = |rng: &mut Rng| if rng.bool() { rng.u8(..8) } else { rng.u8(..) };
     run(fuzz::guest_answers::check, |rng| {
@@ -77,6 +86,52 @@ fn no_answer_of_a_guest_breaks_the_host_or_is_believed_unseen() {
         (0..len).map(|at| if at % 4 == 0 { small(rng) } else { u8::from(rng.u8(..) > 250) * rng.u8(..) }).collect()
     });
 }
+
+/// Registrations and checks as clients send them, and a filter.
+const REGISTRATIONS: &[&str] = &[
+    r#"{"Name": "web", "ID": "web-1", "Address": "10.0.0.7", "Port": 8080, "Tags": ["blue"], "Meta": {"a": "b"},
+        "Check": {"TTL": "10s", "Status": "passing", "DeregisterCriticalServiceAfter": "1m"}}"#,
+    r#"{"name": "web", "checks": [{"HTTP": "http://a:1/", "Interval": "1m30s", "Timeout": 5000000000, "Method": "HEAD",
+        "Header": {"x": ["y"]}, "FailuresBeforeCritical": 3}, {"tcp": "[::1]:80", "interval": "1s"}],
+        "Weights": {"Passing": 5, "Warning": 0}, "TaggedAddresses": {"wan": {"Address": "::1", "Port": 1}}}"#,
+    r#"{"Name": "disk", "CheckID": "disk", "ServiceID": "web-1", "TTL": "15s", "Notes": "full"}"#,
+    r#"{"Name": "web", "Locality": {"Zone": "b"}, "EnableTagOverride": true, "Connect": {}, "Kind": null}"#,
+    r#"Service.Meta.version == "2" and (not "blue" in Service.Tags or Checks.Status is not empty)"#,
+];
+
+/// What breaks readers of numbers, texts and nesting.
+const REGISTRATION_PIECES: &[&[u8]] = &[
+    b"\"",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"null",
+    b"true",
+    b"-1",
+    b"1e999",
+    b"18446744073709551616",
+    b"65536",
+    b"0.5",
+    b"\"9999999999h\"",
+    b"\"1.5.5s\"",
+    b"\"\xc2\xb5s\"",
+    b"\\u0000",
+    b"\\ud800",
+    b"\xff",
+    b"\"TTL\": \"10s\",",
+    b"\"ttl\": {},",
+    b"\"Check\": [],",
+    b"\"Checks\": [null],",
+    b"\"Tags\": [[]],",
+    b"\"Port\": 0,",
+    b"(((((((((((((((((((((((((((((((((",
+    b" not ",
+    b" in ",
+    b"`",
+];
 
 #[test]
 fn no_packet_breaks_the_dns_server() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::failure::EXIT_CODES;
+use super::{failure::EXIT_CODES, registry::RegistryCommand};
 use crate::model::{Percent, PluginKind, PluginName, ServiceName, VersionId};
 
 /// An API gateway whose every policy is a WebAssembly component, replaceable while traffic flows.
@@ -30,6 +30,9 @@ pub(super) enum Command {
     /// Look at services and change their policies
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Register instances of services, and look at those that are
+    #[command(subcommand)]
+    Registry(RegistryCommand),
 }
 
 #[derive(Debug, Args)]
@@ -166,18 +169,24 @@ pub(super) enum ServiceCommand {
         #[command(flatten)]
         control: ControlFlags,
     },
-    /// Change a service's balancing policy, on every worker or not at all
+    /// Change a service's policies, on every worker or not at all
     Set {
         /// The service
         name: ServiceName,
         /// The plugin that shall pick endpoints
-        #[arg(long, value_name = "PLUGIN", required_unless_present = "reset")]
+        #[arg(long, value_name = "PLUGIN", required_unless_present_any = ["reset", "discovery"])]
         balancer: Option<PluginName>,
+        /// The plugin that shall find endpoints; it must answer before it comes into use
+        #[arg(long, value_name = "PLUGIN", conflicts_with = "balancer")]
+        discovery: Option<PluginName>,
         /// The policy's settings, a JSON object
-        #[arg(long, value_name = "JSON", requires = "balancer")]
+        #[arg(long, value_name = "JSON")]
         settings: Option<String>,
-        /// Take back what was changed here: the configuration file's policy holds again
-        #[arg(long, conflicts_with_all = ["balancer", "settings"])]
+        /// Also where more than half of the endpoints would be lost
+        #[arg(long, requires = "discovery")]
+        force: bool,
+        /// Take back what was changed here: the configuration file's policies hold again
+        #[arg(long, conflicts_with_all = ["balancer", "discovery", "settings"])]
         reset: bool,
         #[command(flatten)]
         control: ControlFlags,
@@ -233,8 +242,15 @@ mod tests {
             "sluice plugin new own --kind gopher",
             "sluice service set orders",
             "sluice service set orders --settings {}",
+            "sluice service set orders --balancer x --discovery y",
+            "sluice service set orders --balancer x --force",
             "sluice service set orders --reset --balancer x",
             "sluice run --log-format xml",
+            "sluice registry register web",
+            "sluice registry register web a:1 --ttl 10s --no-check",
+            "sluice registry register web a:1 --meta key",
+            "sluice registry maintenance web",
+            "sluice registry maintenance web --on --off",
         ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
         }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::component;
 use crate::{
     config::{self, ConfigErrors, Finding, defaults::PLUGIN_MEMORY_BYTES_MAX},
-    model::{Clock, Config, PluginName, PluginOptions, ServiceConfig},
+    model::{Clock, Config, PluginName, PluginOptions, PolicyConfig, ServiceConfig},
     plugin::{ComponentStore, InstanceError, PolicyContext, Runtime, Version, stock},
 };
 
@@ -23,11 +23,15 @@ pub(super) fn check(path: &Path, config: &Config, runtime: &Runtime) -> Result<(
     for options in config.plugins.values().filter(|options| options.path.is_some()) {
         versions.insert(&options.name, trial.own(options));
     }
-    for service in config.services.values().filter(|service| !uploaded.contains(&service.balancer.plugin)) {
-        let plugin = &service.balancer.plugin;
-        let version = versions.entry(plugin).or_insert_with(|| trial.stock(service));
-        if let Some(version) = version {
-            trial.configure(service, version, config.plugins.get(plugin));
+    for service in config.services.values() {
+        for (role, policy) in policies(service) {
+            if uploaded.contains(&policy.plugin) {
+                continue;
+            }
+            let version = versions.entry(&policy.plugin).or_insert_with(|| trial.stock(service, role, policy));
+            if let Some(version) = version {
+                trial.configure(service, role, policy, version, config.plugins.get(&policy.plugin));
+            }
         }
     }
     match trial.findings {
@@ -58,30 +62,47 @@ impl Trial<'_> {
         version.map_err(|error| self.findings.push(Finding::in_component(name, error.to_string()))).ok()
     }
 
-    fn stock(&mut self, service: &ServiceConfig) -> Option<Arc<Version>> {
-        let name = &service.balancer.plugin;
+    fn stock(&mut self, service: &ServiceConfig, role: &str, policy: &PolicyConfig) -> Option<Arc<Version>> {
+        let name = &policy.plugin;
         let component = stock().iter().find(|stock| stock.name == name.as_str())?.component;
         let version = self.runtime.load(name, component);
-        version.map_err(|error| self.findings.push(Finding::in_balancer(&service.name, error.to_string()))).ok()
+        version.map_err(|error| self.findings.push(Finding::in_policy(&service.name, role, error.to_string()))).ok()
     }
 
-    fn configure(&mut self, service: &ServiceConfig, version: &Version, options: Option<&PluginOptions>) {
+    fn configure(
+        &mut self,
+        service: &ServiceConfig,
+        role: &str,
+        policy: &PolicyConfig,
+        version: &Version,
+        options: Option<&PluginOptions>,
+    ) {
         let context = PolicyContext {
             name: service.name.to_string(),
-            settings: service.balancer.settings.clone(),
+            settings: policy.settings.clone(),
             seed: 1,
             memory_bytes_max: options.map_or(PLUGIN_MEMORY_BYTES_MAX, |options| options.memory_bytes_max),
             clock: self.clock,
         };
-        match version.balancer(&context) {
-            Ok(_) => {}
+        let tried =
+            if role == DISCOVERY { version.try_discovery(&context) } else { version.balancer(&context).map(drop) };
+        match tried {
+            Ok(()) => {}
             Err(InstanceError::Settings(problems)) => {
                 let finding = |problem: crate::plugin::Problem| {
-                    Finding::in_settings(&service.name, &problem.path, problem.message)
+                    Finding::in_settings(&service.name, role, &problem.path, problem.message)
                 };
                 self.findings.extend(problems.into_iter().map(finding));
             }
-            Err(other) => self.findings.push(Finding::in_balancer(&service.name, other.to_string())),
+            Err(other) => self.findings.push(Finding::in_policy(&service.name, role, other.to_string())),
         }
     }
+}
+
+const DISCOVERY: &str = "discovery";
+
+/// Each policy of a service, with its key.
+fn policies(service: &ServiceConfig) -> impl Iterator<Item = (&'static str, &PolicyConfig)> {
+    let discovery = service.discovery.as_ref().map(|policy| (DISCOVERY, policy));
+    std::iter::once(("balancer", &service.balancer)).chain(discovery)
 }

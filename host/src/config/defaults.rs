@@ -21,6 +21,8 @@ pub const ACCESS_LOG: AccessLog = AccessLog::Off;
 
 /// Power of two choices: needs no tuning and does well with any load (reference/balancing-and-failover.md).
 pub const BALANCER: &str = "least-request";
+/// Of services without endpoints: the gateway's own registry.
+pub const DISCOVERY: &str = "registry";
 /// As Envoy's `route.timeout`.
 pub const TIMEOUT: Duration = Duration::from_secs(15);
 /// As nginx' `proxy_read_timeout`.

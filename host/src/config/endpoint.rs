@@ -49,7 +49,15 @@ fn read(value: &Value<'_>) -> Option<EndpointSpec> {
 }
 
 fn plain(address: HostPort) -> EndpointSpec {
-    EndpointSpec { address, weight: Weight::ONE, priority: 0, zone: String::new(), metadata: Vec::new() }
+    EndpointSpec {
+        id: Box::default(),
+        address,
+        weight: Weight::ONE,
+        priority: 0,
+        zone: String::new(),
+        metadata: Vec::new(),
+        healthy: true,
+    }
 }
 
 /// 1 to 65535. To give an endpoint or a target nothing, one takes it out.

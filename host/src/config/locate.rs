@@ -20,16 +20,17 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// With the settings of a service's balancer, where `pointer` (RFC 6901) leads to from these.
-    pub fn in_settings(service: &ServiceName, pointer: &str, message: String) -> Self {
-        let settings = ["services", service.as_str(), "balancer", "settings"].map(str::to_owned);
+    /// With the settings of a service's policy (`balancer`, `discovery`), where `pointer` (RFC 6901) leads to from
+    /// these.
+    pub fn in_settings(service: &ServiceName, policy: &str, pointer: &str, message: String) -> Self {
+        let settings = ["services", service.as_str(), policy, "settings"].map(str::to_owned);
         let within = pointer.split('/').skip(1).map(|segment| segment.replace("~1", "/").replace("~0", "~"));
         Self { way: settings.into_iter().chain(within).collect(), message }
     }
 
-    /// With the plugin that a service names.
-    pub fn in_balancer(service: &ServiceName, message: String) -> Self {
-        Self { way: ["services", service.as_str(), "balancer", "plugin"].map(str::to_owned).into(), message }
+    /// With the plugin that a service names for a policy.
+    pub fn in_policy(service: &ServiceName, policy: &str, message: String) -> Self {
+        Self { way: ["services", service.as_str(), policy, "plugin"].map(str::to_owned).into(), message }
     }
 
     /// With the file that holds a plugin of one's own.

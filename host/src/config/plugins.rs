@@ -1,12 +1,12 @@
 //! `[plugins.NAME]`: plugins of one's own, and limits for any.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{collections::BTreeMap, hash::Hash, ops::RangeInclusive, sync::Arc};
 
 use super::{
     defaults,
     reader::{Key, Table, Value},
 };
-use crate::model::{PluginName, PluginOptions};
+use crate::model::{FileGrant, Grants, PluginName, PluginOptions};
 
 /// A component built from Rust begins with 1.1 MiB; a core module's memory ends at 4 GiB.
 const MEMORY_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 32;
@@ -24,7 +24,11 @@ fn plugin(key: &Key<'_>, value: &Value<'_>) -> Option<PluginOptions> {
     let path = table.get("path");
     let sha256 = table.get("sha256");
     let memory = table.read("memory_max", |value| usize::try_from(value.size(MEMORY_BYTES)?).ok());
-    table.not_yet(&["allow_hosts", "allow_names", "allow_files"]);
+    let grants = Grants {
+        hosts: list(&mut table, "allow_hosts", |value| value.parsed("host:port or a host")),
+        names: list(&mut table, "allow_names", |value| value.parsed("a name")),
+        files: list(&mut table, "allow_files", file_grant),
+    };
     let brought = name.as_ref().is_some_and(|name| value.cx.known.contains(name));
     if path.is_none() && !brought {
         table.refuse("\"path\" is missing: no plugin of this name is built in or was uploaded");
@@ -38,7 +42,23 @@ fn plugin(key: &Key<'_>, value: &Value<'_>) -> Option<PluginOptions> {
         path: path.and_then(|path| path.readable_file()),
         sha256: sha256.and_then(|value| digest(&value)),
         memory_bytes_max: memory.unwrap_or(defaults::PLUGIN_MEMORY_BYTES_MAX),
+        grants: Arc::new(grants),
     })
+}
+
+fn list<T: Eq + Hash + Clone>(
+    table: &mut Table<'_>,
+    key: &'static str,
+    read: impl Fn(&Value<'_>) -> Option<T>,
+) -> Vec<T> {
+    table.get(key).map(|value| value.distinct("a list", read)).unwrap_or_default()
+}
+
+/// The file need not be there yet.
+fn file_grant(value: &Value<'_>) -> Option<FileGrant> {
+    let path = value.file_path()?;
+    let path = std::path::absolute(&path).unwrap_or(path);
+    Some(FileGrant { written: value.text("a path")?.into(), path })
 }
 
 fn digest(value: &Value<'_>) -> Option<[u8; 32]> {

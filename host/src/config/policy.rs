@@ -61,16 +61,20 @@ pub fn policy_from_json(value: &Json, known: &Known) -> Result<PolicyConfig, Vec
 
 const KEYS: [&str; 2] = ["plugin", "settings"];
 const EXAMPLE_JSON: &str = r#"{"plugin": "least-request", "settings": {"choices": 2}}"#;
-const EXAMPLE_TOML: &str = "{ plugin = \"least-request\" }";
 
-/// The policy that a value describes; `own` are the plugins that the file itself brings.
-pub(super) fn read<'a>(value: &Value<'a>, own: impl Iterator<Item = &'a PluginName>) -> Option<PolicyConfig> {
+/// The policy that a value describes; `own` are the plugins that the file itself brings, and `example` is one that
+/// would fit.
+pub(super) fn read<'a>(
+    value: &Value<'a>,
+    own: impl Iterator<Item = &'a PluginName>,
+    example: &str,
+) -> Option<PolicyConfig> {
     if let Some(name) = value.value.as_str() {
         value.refuse(format_args!("must be a table; did you mean {{ plugin = {name:?} }}?"));
         return None;
     }
-    let mut table = value.table(&format!("a table such as {EXAMPLE_TOML}"))?;
-    let plugin = table.require("plugin", "\"least-request\"", |value| {
+    let mut table = value.table(&format!("a table such as {{ plugin = {example:?} }}"))?;
+    let plugin = table.require("plugin", &format!("{example:?}"), |value| {
         let name = value.text("a plugin's name")?;
         let known: Vec<&PluginName> = own.chain(value.cx.known.plugins()).collect();
         let found = known.iter().copied().find(|plugin| plugin.as_str() == name);

@@ -56,14 +56,17 @@ fn service(
 ) -> Option<ServiceConfig> {
     let mut table = value.table("a table such as { endpoints = [\"127.0.0.1:9001\"] }")?;
     let endpoints = table.get("endpoints");
-    if endpoints.is_none() {
-        table.refuse(
-            "\"endpoints\" is missing, such as endpoints = [\"127.0.0.1:9001\"]; this version has no discovery that \
-             could find them",
-        );
-    }
+    let discovery = match table.get("discovery") {
+        Some(value) if endpoints.is_some() => {
+            value.refuse("stands beside \"endpoints\": either the file gives them or discovery finds them");
+            None
+        }
+        Some(value) => Some(policy::read(&value, own_plugins.keys(), DISCOVERY_EXAMPLE)),
+        None if endpoints.is_some() => None,
+        None => Some(default_discovery(&table, own_plugins)),
+    };
     let balancer = match table.get("balancer") {
-        Some(value) => policy::read(&value, own_plugins.keys()),
+        Some(value) => policy::read(&value, own_plugins.keys(), BALANCER_EXAMPLE),
         None => default_balancer(&table, own_plugins),
     };
     let timeout = table.read("timeout", |value| value.duration(TIMEOUT));
@@ -71,12 +74,16 @@ fn service(
     let max_duration = table.read("max_duration", |value| value.duration(LONG));
     let connect_timeout = table.read("connect_timeout", |value| value.duration(CONNECT_TIMEOUT));
     let protocol = table.read("protocol", protocol);
-    table.not_yet(&["discovery", "failover", "health_check", "tls"]);
+    table.not_yet(&["failover", "health_check", "tls"]);
     let stated = table.stated();
     table.finish();
     Some(ServiceConfig {
         name: name?,
-        endpoints: endpoints.map(|value| endpoint::read_all(&value))?,
+        endpoints: endpoints.map(|value| endpoint::read_all(&value)).unwrap_or_default(),
+        discovery: match discovery {
+            Some(read) => Some(read?),
+            None => None,
+        },
         balancer: balancer?,
         timeout: timeout.unwrap_or(defaults::TIMEOUT),
         idle_timeout: idle_timeout.unwrap_or(defaults::IDLE_TIMEOUT),
@@ -85,6 +92,23 @@ fn service(
         protocol: protocol.unwrap_or(Protocol::Http1),
         stated,
     })
+}
+
+const DISCOVERY_EXAMPLE: &str = "consul";
+const BALANCER_EXAMPLE: &str = "least-request";
+
+/// Where nothing is said of endpoints: the gateway's own registry.
+fn default_discovery(table: &Table<'_>, own_plugins: &BTreeMap<PluginName, PluginOptions>) -> Option<PolicyConfig> {
+    let plugin: PluginName = defaults::DISCOVERY.parse().expect("the default source's name is right");
+    if !own_plugins.contains_key(&plugin) && !table.cx().known.contains(&plugin) {
+        table.refuse(format_args!(
+            "\"endpoints\" is missing, such as endpoints = [\"127.0.0.1:9001\"]; discovery's default {plugin:?} is not \
+             built into this binary (`make plugins` builds the stock plugins)",
+            plugin = plugin.as_str()
+        ));
+        return None;
+    }
+    Some(PolicyConfig { plugin, settings: json!({}) })
 }
 
 fn default_balancer(table: &Table<'_>, own_plugins: &BTreeMap<PluginName, PluginOptions>) -> Option<PolicyConfig> {

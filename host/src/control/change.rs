@@ -1,10 +1,12 @@
 //! What can be asked of the running gateway, and what comes of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::model::{Percent, PluginName, PolicyConfig, ServiceName, VersionId};
+use crate::model::{EndpointSpec, Percent, PluginName, PolicyConfig, ServiceName, VersionId};
 
 /// One change of the running gateway: it happens whole, or nothing changes.
 #[derive(Clone, Debug)]
@@ -43,9 +45,16 @@ pub enum Change {
     EndCanary {
         plugin: PluginName,
     },
-    SetBalancer {
+    /// A service has other policies. `force`: also where more than half of its endpoints are lost by it.
+    SetPolicies {
         service: ServiceName,
-        policy: PolicyConfig,
+        balancer: PolicyChange,
+        discovery: PolicyChange,
+        force: bool,
+    },
+    /// Sources of endpoints say that these are the services' endpoints now.
+    Discovered {
+        memberships: Vec<(ServiceName, Arc<[EndpointSpec]>)>,
     },
     /// The file's policies hold for the service again.
     ClearOverlay {
@@ -71,6 +80,16 @@ pub enum Change {
         number: u64,
         reason: String,
     },
+}
+
+/// What becomes of one policy of a service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum PolicyChange {
+    #[default]
+    Keep,
+    /// The configuration file's holds again.
+    Clear,
+    Set(PolicyConfig),
 }
 
 /// What a change did.

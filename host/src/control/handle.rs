@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::{
     canary::CanaryBook,
     change::{Applied, Change, Refusal},
+    discovery::Sources,
     history::History,
     membership::names::Names,
     publisher::{Handle, Published},
@@ -23,7 +24,7 @@ use crate::{
     plugin::ComponentStore,
     registry::Registry,
     storage::Storage,
-    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges},
+    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges},
 };
 
 /// The running gateway, as its API sees it.
@@ -37,6 +38,7 @@ pub struct Control {
     pub metrics: Arc<Metrics>,
     pub store: Arc<ComponentStore>,
     pub names: Arc<Names>,
+    pub sources: Arc<Sources>,
     pub canaries: CanaryBook,
     pub history: History,
     pub gone: GoneInstances,
@@ -89,11 +91,24 @@ impl Control {
             live_instances: version.live_instances(),
             memory_bytes: version.memory_bytes(),
         });
+        let sources = current.snapshot.services.iter().filter_map(|service| {
+            let name = &service.config.name;
+            let (status, plugin) = (self.sources.status(name)?, service.config.discovery.as_ref()?.plugin.clone());
+            Some(SourceGauges {
+                service: name.clone(),
+                plugin,
+                answers: status.answers,
+                errors: status.errors,
+                refusals: status.refusals,
+                held_back: status.held_back.is_some(),
+            })
+        });
         Gauges {
             connections: self.gateway.connections(),
             generation: current.snapshot.generation,
             endpoints: endpoints.collect(),
             plugins: plugins.collect(),
+            sources: sources.collect(),
             registry: self.registry_gauges(),
         }
     }
@@ -105,6 +120,7 @@ impl Control {
             instances: [("passing", figures.passing), ("warning", figures.warning), ("critical", figures.critical)],
             held: figures.held.into_iter().map(|(service, leases)| (service, leases.held)).collect(),
             heartbeats: figures.heartbeats,
+            waiting: super::api::WAITS_MAX - self.waits.available_permits(),
             commits: [("durable", figures.commits), ("failed", figures.commits_failed)],
         }
     }

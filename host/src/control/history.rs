@@ -37,6 +37,8 @@ pub enum HistoryKind {
     CanaryWithdrawn,
     /// Endpoints came or went.
     MembershipChanged,
+    /// A plugin asked for something outside that it may not reach.
+    NotGranted,
     /// A plugin instance trapped or overran a limit.
     Fault,
     /// Another instance took its place.
@@ -89,7 +91,11 @@ impl History {
         let message = message.into();
         let bad = matches!(
             kind,
-            HistoryKind::Refused | HistoryKind::CanaryWithdrawn | HistoryKind::Fault | HistoryKind::Warning
+            HistoryKind::Refused
+                | HistoryKind::NotGranted
+                | HistoryKind::CanaryWithdrawn
+                | HistoryKind::Fault
+                | HistoryKind::Warning
         );
         if bad {
             tracing::warn!(kind = ?kind, "{message}");

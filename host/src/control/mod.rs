@@ -3,12 +3,13 @@
 //! One task, the [`publisher`], owns how things should be (the configuration file, the [`overlay`] of what the API
 //! changed, canaries) and makes each change one transaction that every worker adopts, or none. Around it stand what
 //! asks for changes: the HTTP [`api`], the [`supervisor`] of plugin instances that failed, the watch over a
-//! [`canary`], host names whose addresses changed ([`membership`]), and signals ([`run`]).
+//! [`canary`], host names whose addresses changed ([`membership`]), sources of endpoints ([`discovery`]), and signals ([`run`]).
 
 pub mod api;
 pub mod canary;
 pub mod change;
 pub mod dashboard;
+pub mod discovery;
 mod dns;
 mod ground;
 pub mod handle;

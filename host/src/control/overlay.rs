@@ -30,6 +30,7 @@ pub struct Overlay {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceOverlay {
     pub balancer: Option<PolicyConfig>,
+    pub discovery: Option<PolicyConfig>,
 }
 
 /// Which version of a plugin is in use.
@@ -137,6 +138,8 @@ struct Document {
 struct ServiceDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     balancer: Option<PolicyDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    discovery: Option<PolicyDocument>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -149,7 +152,10 @@ struct PolicyDocument {
 impl From<Document> for Overlay {
     fn from(document: Document) -> Self {
         let policy = |policy: PolicyDocument| PolicyConfig { plugin: policy.plugin, settings: policy.settings.into() };
-        let service = |service: ServiceDocument| ServiceOverlay { balancer: service.balancer.map(policy) };
+        let service = |service: ServiceDocument| ServiceOverlay {
+            balancer: service.balancer.map(policy),
+            discovery: service.discovery.map(policy),
+        };
         Self {
             services: document.services.into_iter().map(|(name, overlay)| (name, service(overlay))).collect(),
             plugins: document.plugins,
@@ -163,7 +169,10 @@ impl From<&Overlay> for Document {
             plugin: policy.plugin.clone(),
             settings: policy.settings.as_object().cloned().unwrap_or_default(),
         };
-        let service = |service: &ServiceOverlay| ServiceDocument { balancer: service.balancer.as_ref().map(policy) };
+        let service = |service: &ServiceOverlay| ServiceDocument {
+            balancer: service.balancer.as_ref().map(policy),
+            discovery: service.discovery.as_ref().map(policy),
+        };
         Self {
             format: FORMAT,
             services: overlay.services.iter().map(|(name, overlay)| (name.clone(), service(overlay))).collect(),
@@ -227,7 +236,11 @@ mod tests {
     fn some_overlay() -> Overlay {
         let policy = PolicyConfig { plugin: name("maglev"), settings: json!({"table": 65537}) };
         Overlay {
-            services: [("orders".parse().expect("a service name"), ServiceOverlay { balancer: Some(policy) })].into(),
+            services: [(
+                "orders".parse().expect("a service name"),
+                ServiceOverlay { balancer: Some(policy.clone()), discovery: Some(policy) },
+            )]
+            .into(),
             plugins: [(name("maglev"), PluginOverlay { active: Some(version(2)), previous: vec![version(1)] })].into(),
         }
     }

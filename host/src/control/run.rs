@@ -18,6 +18,7 @@ use super::{
     api::{self, Access, Tokens},
     canary::{self, CanaryBook},
     change::{Change, Refusal},
+    discovery::{MembershipCache, OwnRegistry, SourceParts, Sources},
     dns::BoundDns,
     ground::{DataDir, Ground},
     handle::Control,
@@ -32,7 +33,7 @@ use crate::{
     config::{self, Known},
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
-    plugin::{ComponentStore, Runtime, RuntimeError, StoreError},
+    plugin::{ComponentStore, Outside, Runtime, RuntimeError, StoreError},
     registry::{Registry, RegistryError, RegistryOptions},
     storage::{Storage, StorageError},
     telemetry::{AccessLogSink, AccessLogWriter, Metrics},
@@ -131,7 +132,21 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         seed: fastrand::u64(..),
     })?);
     let (canaries, gone, history) = (CanaryBook::default(), GoneInstances::default(), History::default());
-    let desired = Desired { file: Arc::new(config), bases: Arc::new(bases), overlay, canaries: Default::default() };
+    let outside = Outside::new(names.resolver(), address, Some(Arc::new(OwnRegistry(registry.clone()))));
+    let sources = Sources::new(SourceParts {
+        outside,
+        names: Arc::clone(&names),
+        cache: MembershipCache::in_dir(&data_dir.path),
+        history: history.clone(),
+        clock,
+    });
+    let desired = Desired {
+        file: Arc::new(config),
+        bases: Arc::new(bases),
+        overlay,
+        canaries: Default::default(),
+        discovered: Default::default(),
+    };
     let publisher = Publisher::start(
         Parts {
             gateway: Arc::clone(&gateway),
@@ -146,6 +161,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
             clock,
             events,
             read_config: read_config(path, &data_dir.path),
+            sources: Arc::clone(&sources),
             seed: fastrand::u64(..),
         },
         desired,
@@ -167,6 +183,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         metrics,
         store,
         names,
+        sources,
         canaries,
         history,
         gone,
@@ -285,6 +302,7 @@ impl Running {
             task.abort();
             let _ = task.await;
         }
+        self.control.sources.end().await;
         self.publisher.abort();
         let _ = (&mut self.publisher).await;
         self.control.storage.close().await;

@@ -16,8 +16,8 @@ pub const COMPONENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The stock plugins that the binary carries.
 pub fn components() -> impl Iterator<Item = (PluginName, Bytes)> {
-    let balancers = plugin::stock().iter().filter(|stock| stock.kind == PluginKind::Balancer);
-    balancers.map(|stock| {
+    let usable = plugin::stock().iter().filter(|stock| PluginKind::AVAILABLE.contains(&stock.kind));
+    usable.map(|stock| {
         let name = stock.name.parse().expect("the build refuses a crate whose name is no plugin's");
         (name, Bytes::from_static(stock.component))
     })

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use super::{Percent, PluginName, RouteConfig, ServiceConfig, ServiceName};
+use super::{Grants, Percent, PluginName, RouteConfig, ServiceConfig, ServiceName};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -121,4 +121,6 @@ pub struct PluginOptions {
     pub sha256: Option<[u8; 32]>,
     /// Linear memory of one instance. Default 16 MiB.
     pub memory_bytes_max: usize,
+    /// What it may reach outside of the gateway.
+    pub grants: std::sync::Arc<Grants>,
 }

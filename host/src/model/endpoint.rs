@@ -99,12 +99,16 @@ fn is_host(host: &str) -> bool {
 /// One address of a service, as the configuration or a source of membership gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSpec {
+    /// What the source calls this registration; empty for the configuration's own endpoints.
+    pub id: Box<str>,
     pub address: HostPort,
     pub weight: Weight,
     pub priority: u32,
     /// Empty where unknown.
     pub zone: String,
     pub metadata: Vec<(String, String)>,
+    /// The source's own verdict: false keeps it out of traffic.
+    pub healthy: bool,
 }
 
 /// One endpoint of a running gateway, shared by all workers and versions.

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod endpoint;
+pub mod grants;
 pub mod names;
 pub mod outcome;
 pub mod route;
@@ -16,7 +17,8 @@ pub use config::{
     AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,
     RegistryConfig,
 };
-pub use endpoint::{Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};
+pub use endpoint::{AddressError, Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};
+pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
 pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
 pub use outcome::{Completion, Outcome};
 pub use route::{HashOn, HeaderEdits, RouteConfig, RouteTarget};

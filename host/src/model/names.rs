@@ -150,6 +150,9 @@ pub enum PluginKind {
 impl PluginKind {
     pub const ALL: [Self; 5] = [Self::Balancer, Self::Failover, Self::Discovery, Self::Transaction, Self::EventHandler];
 
+    /// The kinds that this version of Sluice can use.
+    pub const AVAILABLE: [Self; 2] = [Self::Balancer, Self::Discovery];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Balancer => "balancer",

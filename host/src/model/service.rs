@@ -23,7 +23,10 @@ pub enum Protocol {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceConfig {
     pub name: ServiceName,
+    /// Empty where discovery finds them.
     pub endpoints: Vec<EndpointSpec>,
+    /// Where endpoints come from; none where the configuration gives them.
+    pub discovery: Option<PolicyConfig>,
     pub balancer: PolicyConfig,
     /// From the last byte of the request to the response head, retries included. Default 15 s.
     pub timeout: Duration,

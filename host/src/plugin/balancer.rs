@@ -10,27 +10,24 @@ use wasmtime::{
 };
 
 use super::{
-    Fault, InstanceError, LoadError, PolicyContext, Problem,
+    Fault, InstanceError, LoadError, PolicyContext,
     bindings::balancer::{
         BalancerPlugin, BalancerPluginPre,
         exports::sluice::plugin::{
             balancer::{Completion as GuestCompletion, Endpoint as GuestEndpoint, Request as GuestRequest},
             policy::{Context as GuestContext, Problem as GuestProblem},
         },
-        sluice::plugin::{incoming, load, log, types},
+        sluice::plugin::{incoming, load, types},
     },
-    instance::{Exports, State, call, store},
+    instance::{self, Exports, TEXT_BYTES_MAX, call, settings_problems, store},
     limits::budget,
     log::printable,
     version::{Asks, Identity, Linked},
 };
 use crate::model::{Completion, Endpoint, EndpointState, InstantUs, Outcome, Slot};
 
-/// Problems of one `configure` that are kept; more help nobody.
-const PROBLEMS_MAX: usize = 100;
-
-/// Longest text of a guest that is shown to operators, in bytes.
-const TEXT_BYTES_MAX: usize = 1024;
+/// What stands behind a balancer's instance.
+pub(super) type State = instance::State<Imports>;
 
 /// What a pick may depend on (WIT `balancer.request`).
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +76,7 @@ impl BalancerInstance {
         identity: &Arc<Identity>,
         context: &PolicyContext,
     ) -> Result<Self, Fault> {
-        let mut store = store(pre.engine(), identity, context);
+        let mut store = store(pre.engine(), identity, context, Imports::default());
         let guest = call(&mut store, "instantiate", budget::PREPARE, |store| pre.instantiate(store))?;
         Ok(Self { store, guest: Box::new(guest), asks, batch: Vec::new() })
     }
@@ -89,17 +86,7 @@ impl BalancerInstance {
             GuestContext { name: context.name.clone(), settings: context.settings.to_string(), seed: context.seed };
         let policy = self.guest.sluice_plugin_policy();
         let answer = call(&mut self.store, "configure", budget::PREPARE, |store| policy.call_configure(store, &given))?;
-        answer.map_err(|problems| {
-            let shown = problems.into_iter().take(PROBLEMS_MAX);
-            InstanceError::Settings(
-                shown
-                    .map(|problem| Problem {
-                        path: printable(&problem.path, TEXT_BYTES_MAX),
-                        message: printable(&problem.message, TEXT_BYTES_MAX),
-                    })
-                    .collect(),
-            )
-        })
+        answer.map_err(settings_problems)
     }
 
     /// The whole membership; also what `load.in-flight` answers from.
@@ -229,20 +216,6 @@ impl incoming::Host for State {
     }
 }
 
-impl log::Host for State {
-    fn write(&mut self, level: log::Level, message: String) {
-        let level = match level {
-            log::Level::Error => tracing::Level::ERROR,
-            log::Level::Warn => tracing::Level::WARN,
-            log::Level::Info => tracing::Level::INFO,
-            log::Level::Debug => tracing::Level::DEBUG,
-        };
-        self.log.write(level, &message);
-    }
-}
-
-impl types::Host for State {}
-
 fn endpoint(member: &EndpointState) -> GuestEndpoint {
     GuestEndpoint {
         slot: member.endpoint.slot,
@@ -290,7 +263,7 @@ pub(super) fn link(
     context: &PolicyContext,
 ) -> Result<Linked, LoadError> {
     let pre = BalancerPluginPre::new(pre).map_err(|error| LoadError(format!("does not fit its world: {error:#}")))?;
-    let mut store = store(pre.engine(), identity, context);
+    let mut store = store(pre.engine(), identity, context, Imports::default());
     let instance = call(&mut store, "instantiate", budget::PREPARE, |store| pre.instance_pre().instantiate(store))
         .map_err(|fault| LoadError(format!("cannot be instantiated: {}", fault.message)))?;
     let mut exports = Exports { store: &mut store, instance };

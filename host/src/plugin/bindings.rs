@@ -4,3 +4,29 @@
 pub(super) mod balancer {
     wasmtime::component::bindgen!({ path: "../wit", world: "balancer-plugin" });
 }
+
+/// World `discovery-plugin`. What waits is async; types and the log are those of every kind.
+pub(super) mod discovery {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "discovery-plugin",
+        imports: {
+            "sluice:plugin/clock.sleep-ms": async,
+            "sluice:plugin/http.send": async,
+            "sluice:plugin/http.[method]response.read": async | trappable,
+            "sluice:plugin/http.[method]response.status": trappable,
+            "sluice:plugin/http.[method]response.header": trappable,
+            "sluice:plugin/http.[drop]response": trappable,
+            "sluice:plugin/dns.addresses": async,
+            "sluice:plugin/dns.services": async,
+            "sluice:plugin/files.read": async,
+            "sluice:plugin/registry.list-service": async,
+        },
+        exports: { default: async },
+        with: {
+            "sluice:plugin/types": super::balancer::sluice::plugin::types,
+            "sluice:plugin/log": super::balancer::sluice::plugin::log,
+            "sluice:plugin/http.response": crate::plugin::imports::http::OpenResponse,
+        },
+    });
+}

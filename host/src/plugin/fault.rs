@@ -12,7 +12,7 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Reads the error of `call` in the light of what the limits saw during it.
 #[cold]
-pub(super) fn classify(call: &'static str, error: &wasmtime::Error, state: &State) -> Fault {
+pub(super) fn classify<I>(call: &'static str, error: &wasmtime::Error, state: &State<I>) -> Fault {
     let (kind, mut message) = if state.deadline.overrun() {
         let budget = state.deadline.budget();
         (FaultKind::Deadline, format!("took more than {} of CPU time", humantime::format_duration(budget)))

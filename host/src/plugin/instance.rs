@@ -9,31 +9,32 @@ use wasmtime::{
 };
 
 use super::{
-    Fault, LoadError, PolicyContext, balancer::Imports, fault, limits, load, log::LogLines, version::Identity,
+    Fault, InstanceError, LoadError, PolicyContext, Problem,
+    bindings::balancer::sluice::plugin::types::Problem as GuestProblem,
+    fault, limits, load,
+    log::{LogLines, printable},
+    version::Identity,
     wasi::Wasi,
 };
 
 /// What the host keeps for one instance; its imports answer from this.
-pub(super) struct State {
+pub(super) struct State<I> {
     pub deadline: limits::Deadline,
     pub memory: limits::MemoryLimit,
     pub log: LogLines,
     pub wasi: Wasi,
-    pub imports: Imports,
+    /// What the kind's own imports answer from.
+    pub imports: I,
 }
 
-/// A store for one instance of `identity`, with all limits in force.
-pub(super) fn store(engine: &Engine, identity: &Arc<Identity>, context: &PolicyContext) -> Store<State> {
-    let usage = Arc::clone(&identity.usage);
-    let state = State {
-        deadline: limits::Deadline::new(),
-        memory: limits::MemoryLimit::new(context.memory_bytes_max, usage),
-        log: LogLines::new(Arc::clone(identity), &context.name, context.clock),
-        wasi: Wasi::new(context.clock, context.seed),
-        imports: Imports::default(),
-    };
-    let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.memory);
+/// A store for one instance of `identity`, with all limits in force and its deadlines by the thread's CPU clock.
+pub(super) fn store<I: 'static>(
+    engine: &Engine,
+    identity: &Arc<Identity>,
+    context: &PolicyContext,
+    imports: I,
+) -> Store<State<I>> {
+    let mut store = bare_store(engine, identity, context, imports);
     let ticker = Arc::clone(&identity.ticker);
     store.epoch_deadline_callback(move |mut store| {
         let verdict = store.data_mut().deadline.look(limits::thread_cpu());
@@ -42,17 +43,37 @@ pub(super) fn store(engine: &Engine, identity: &Arc<Identity>, context: &PolicyC
         }
         Ok(verdict)
     });
+    store
+}
+
+/// The same without anybody who looks at the epoch: that is the lane's own.
+pub(super) fn bare_store<I: 'static>(
+    engine: &Engine,
+    identity: &Arc<Identity>,
+    context: &PolicyContext,
+    imports: I,
+) -> Store<State<I>> {
+    let usage = Arc::clone(&identity.usage);
+    let state = State {
+        deadline: limits::Deadline::new(),
+        memory: limits::MemoryLimit::new(context.memory_bytes_max, usage),
+        log: LogLines::new(Arc::clone(identity), &context.name, context.clock),
+        wasi: Wasi::new(context.clock, context.seed),
+        imports,
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.memory);
     store.set_hostcall_fuel(limits::GUEST_BYTES_MAX);
     store
 }
 
 /// One call into the guest: with its CPU budget, and with its end turned into a fault if it is a bad one.
 #[inline]
-pub(super) fn call<R>(
-    store: &mut Store<State>,
+pub(super) fn call<I, R>(
+    store: &mut Store<State<I>>,
     name: &'static str,
     budget: Duration,
-    guest: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R>,
+    guest: impl FnOnce(&mut Store<State<I>>) -> wasmtime::Result<R>,
 ) -> Result<R, Fault> {
     store.set_epoch_deadline(1);
     let state = store.data_mut();
@@ -62,12 +83,12 @@ pub(super) fn call<R>(
 }
 
 /// An instance's exports, to be checked one by one: the generated code would not say which one is wrong.
-pub(super) struct Exports<'a> {
-    pub store: &'a mut Store<State>,
+pub(super) struct Exports<'a, I: 'static> {
+    pub store: &'a mut Store<State<I>>,
     pub instance: Instance,
 }
 
-impl Exports<'_> {
+impl<I> Exports<'_, I> {
     /// Whether `function` of our `interface` takes and gives these types.
     pub fn check<P, R>(&mut self, interface: &str, function: &str) -> Result<(), LoadError>
     where
@@ -85,4 +106,19 @@ impl Exports<'_> {
             None => Err(LoadError(format!("lacks the function {function} of {name}"))),
         }
     }
+}
+
+/// Problems of one `configure` that are kept; more help nobody.
+const PROBLEMS_MAX: usize = 100;
+
+/// Longest text of a guest that is shown to operators, in bytes.
+pub(super) const TEXT_BYTES_MAX: usize = 1024;
+
+/// What a guest has against its settings.
+pub(super) fn settings_problems(problems: Vec<GuestProblem>) -> InstanceError {
+    let shown = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
+        path: printable(&problem.path, TEXT_BYTES_MAX),
+        message: printable(&problem.message, TEXT_BYTES_MAX),
+    });
+    InstanceError::Settings(shown.collect())
 }

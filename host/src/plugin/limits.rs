@@ -16,6 +16,8 @@ pub(super) mod budget {
     pub const SAVE: Duration = Duration::from_millis(5);
     /// `configure`, `update`, `restore`, and the instantiation before them: none is on the data path.
     pub const PREPARE: Duration = Duration::from_secs(1);
+    /// One `watch`, whatever it waits: reading 10,000 instances takes some 100 ms.
+    pub const WATCH: Duration = Duration::from_secs(2);
 }
 
 /// Most bytes that one call or import may hand to the host, and so the longest saved state (WIT `policy.save`).
@@ -70,6 +72,12 @@ impl Deadline {
         // CPU time is never ahead of wall time, so nothing can be overrun before this many ticks.
         let ticks = left.as_nanos().div_ceil(TICK.as_nanos());
         UpdateDeadline::Continue(u64::try_from(ticks).unwrap_or(u64::MAX))
+    }
+
+    /// Whether a call that has had `spent` must end: for calls whose CPU time somebody else measures.
+    pub fn charge(&mut self, spent: Duration) -> bool {
+        self.overrun = spent >= self.budget;
+        self.overrun
     }
 
     pub fn budget(&self) -> Duration {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use wasmtime::{
     Engine,
     component::{
-        Component, Linker,
+        Component, InstancePre, Linker,
         types::{self, ComponentItem},
     },
 };
@@ -13,6 +13,8 @@ use wasmtime::{
 use super::{
     LoadError, PolicyContext, Runtime, balancer,
     cache::Sha256,
+    discovery,
+    instance::State,
     version::{Asks, Identity, Linked, Usage, Version},
     wasi,
 };
@@ -37,7 +39,7 @@ impl Runtime {
         let compiled = self.compile(component)?;
         let ty = compiled.component_type();
         let kind = kind(&self.engine, &ty)?;
-        if kind != PluginKind::Balancer {
+        if !PluginKind::AVAILABLE.contains(&kind) {
             return Err(LoadError(format!("is a {kind} plugin: {kind} plugins are not available in this version")));
         }
         check_exports(&self.engine, &ty, kind)?;
@@ -48,7 +50,7 @@ impl Runtime {
             usage: Arc::new(Usage::default()),
             ticker: Arc::clone(&self.ticker),
         });
-        let linked = self.link(&compiled, &ty, &identity)?;
+        let linked = self.link(kind, &compiled, &ty, &identity)?;
         Ok(Arc::new(Version { identity, linked }))
     }
 
@@ -61,12 +63,13 @@ impl Runtime {
     }
 
     /// Resolves imports and exports.
-    fn link(&self, compiled: &Component, ty: &types::Component, identity: &Arc<Identity>) -> Result<Linked, LoadError> {
-        let mismatch = |error: wasmtime::Error| LoadError(format!("does not fit its world: {error:#}"));
-        let mut linker = Linker::new(&self.engine);
-        balancer::define_imports(&mut linker).map_err(mismatch)?;
-        wasi::define_imports(&mut linker, &self.engine, ty).map_err(mismatch)?;
-        let pre = linker.instantiate_pre(compiled).map_err(mismatch)?;
+    fn link(
+        &self,
+        kind: PluginKind,
+        compiled: &Component,
+        ty: &types::Component,
+        identity: &Arc<Identity>,
+    ) -> Result<Linked, LoadError> {
         let trial = PolicyContext {
             name: "trial".to_owned(),
             settings: serde_json::Value::Object(serde_json::Map::new()),
@@ -74,7 +77,26 @@ impl Runtime {
             memory_bytes_max: TRIAL_MEMORY_BYTES_MAX,
             clock: Clock::start(),
         };
-        balancer::link(pre, asks(&self.engine, ty), identity, &trial)
+        if kind == PluginKind::Discovery {
+            let pre = self.resolve(compiled, ty, discovery::define_imports)?;
+            discovery::link(pre, identity, &trial)
+        } else {
+            let pre = self.resolve(compiled, ty, balancer::define_imports)?;
+            balancer::link(pre, asks(&self.engine, ty), identity, &trial)
+        }
+    }
+
+    fn resolve<I: 'static>(
+        &self,
+        compiled: &Component,
+        ty: &types::Component,
+        define_imports: impl FnOnce(&mut Linker<State<I>>) -> wasmtime::Result<()>,
+    ) -> Result<InstancePre<State<I>>, LoadError> {
+        let mut linker = Linker::new(&self.engine);
+        define_imports(&mut linker)
+            .and_then(|()| wasi::define_imports(&mut linker, &self.engine, ty))
+            .and_then(|()| linker.instantiate_pre(compiled))
+            .map_err(|error| LoadError(format!("does not fit its world: {error:#}")))
     }
 }
 
@@ -108,7 +130,8 @@ fn exports_of(kind: PluginKind) -> &'static [(&'static str, &'static [&'static s
         PluginKind::Balancer => {
             &[("policy", &["configure", "save", "restore"]), ("balancer", &["update", "pick", "complete"])]
         }
-        PluginKind::Failover | PluginKind::Discovery | PluginKind::Transaction | PluginKind::EventHandler => &[],
+        PluginKind::Discovery => &[("policy", &["configure", "save", "restore"]), ("discovery", &["watch"])],
+        PluginKind::Failover | PluginKind::Transaction | PluginKind::EventHandler => &[],
     }
 }
 
@@ -118,7 +141,16 @@ fn imports_of(kind: PluginKind) -> &'static [(&'static str, &'static [&'static s
         PluginKind::Balancer => {
             &[("types", &[]), ("log", &["write"]), ("load", &["in-flight"]), ("incoming", &["tried", "header", "path"])]
         }
-        PluginKind::Failover | PluginKind::Discovery | PluginKind::Transaction | PluginKind::EventHandler => &[],
+        PluginKind::Discovery => &[
+            ("types", &[]),
+            ("log", &["write"]),
+            ("clock", &["now", "sleep-ms"]),
+            ("http", &["send", "[method]response.status", "[method]response.header", "[method]response.read"]),
+            ("dns", &["addresses", "services"]),
+            ("files", &["read"]),
+            ("registry", &["list-service"]),
+        ],
+        PluginKind::Failover | PluginKind::Transaction | PluginKind::EventHandler => &[],
     }
 }
 

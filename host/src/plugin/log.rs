@@ -4,7 +4,11 @@ use std::sync::{Arc, atomic::Ordering};
 
 use tracing::Level;
 
-use super::version::Identity;
+use super::{
+    bindings::balancer::sluice::plugin::{log, types},
+    instance::State,
+    version::Identity,
+};
 use crate::model::{Clock, InstantUs};
 
 /// Lines that one instance may log in a second (WIT `log`); the rest is counted.
@@ -77,6 +81,20 @@ impl Drop for LogLines {
         self.tell_dropped();
     }
 }
+
+impl<I> log::Host for State<I> {
+    fn write(&mut self, level: log::Level, message: String) {
+        let level = match level {
+            log::Level::Error => Level::ERROR,
+            log::Level::Warn => Level::WARN,
+            log::Level::Info => Level::INFO,
+            log::Level::Debug => Level::DEBUG,
+        };
+        self.log.write(level, &message);
+    }
+}
+
+impl<I> types::Host for State<I> {}
 
 /// A guest's text as one line of at most about `bytes_max` bytes, without characters that would forge another line
 /// or colour a terminal. What is longer is cut, and ends in `…`.

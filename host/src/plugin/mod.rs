@@ -9,15 +9,19 @@
 //! | `engine`, `ticker` | the one engine, and the thread that its deadlines need |
 //! | `load`, `cache`, `version` | from bytes to a version: checks, compiled code on disk, what lives of it |
 //! | `instance`, `limits`, `fault` | a call: its CPU time, its memory, how it may end |
-//! | `balancer` | one file a kind: typed calls, and what its imports answer |
+//! | `waiting` | the same for kinds whose imports wait |
+//! | `balancer`, `discovery` | one file a kind: typed calls, and what its imports answer |
 //! | `log`, `wasi` | imports that every kind has |
+//! | `imports` | imports of kinds that wait: HTTP, DNS, files, the registry, the clock |
 //! | `store`, `stock` | where components come from: uploaded, or brought along |
 
 mod balancer;
 mod bindings;
 mod cache;
+mod discovery;
 mod engine;
 mod fault;
+mod imports;
 mod instance;
 mod limits;
 mod load;
@@ -28,10 +32,13 @@ mod store;
 pub(crate) mod tests;
 mod ticker;
 mod version;
+mod waiting;
 mod wasi;
 
 pub use balancer::{BalancerInstance, Incoming, PickRequest};
+pub use discovery::{DiscoveryInstance, SourceMembership, WATCH_GRACE, WatchError};
 pub use engine::{CacheCounts, Runtime};
+pub use imports::{BoxFuture, Instance, Outside, RegistryListing, RegistryLookup};
 pub use load::COMPONENT_BYTES_MAX;
 pub use stock::{StockPlugin, stock};
 pub use store::{ComponentStore, StoreError, StoredVersion};

@@ -7,3 +7,4 @@ mod hostile;
 mod imports;
 mod loading;
 mod real;
+mod waiting;

@@ -9,10 +9,13 @@ use std::{
 };
 
 use super::{
-    BalancerInstance, InstanceError, PolicyContext, bindings::balancer::BalancerPluginPre, instance::State,
+    BalancerInstance, DiscoveryInstance, InstanceError, Outside, PolicyContext, balancer,
+    bindings::{balancer::BalancerPluginPre, discovery::DiscoveryPluginPre},
+    imports,
     ticker::Ticker,
+    waiting::block_on,
 };
-use crate::model::{PluginKind, PluginName, VersionId};
+use crate::model::{Grants, PluginKind, PluginName, VersionId};
 
 /// A compiled, linked component; its instances are made from it in microseconds.
 pub struct Version {
@@ -32,6 +35,7 @@ impl Version {
     pub fn kind(&self) -> PluginKind {
         match self.linked {
             Linked::Balancer { .. } => PluginKind::Balancer,
+            Linked::Discovery { .. } => PluginKind::Discovery,
         }
     }
 
@@ -54,7 +58,30 @@ impl Version {
     pub fn balancer(&self, context: &PolicyContext) -> Result<BalancerInstance, InstanceError> {
         match &self.linked {
             Linked::Balancer { pre, asks } => BalancerInstance::new(pre, *asks, &self.identity, context),
+            Linked::Discovery { .. } => Err(self.wrong_kind(PluginKind::Balancer)),
         }
+    }
+
+    /// Instantiates and configures a source of membership, which reaches what `grants` allow of `outside`.
+    pub async fn discovery(
+        &self,
+        context: &PolicyContext,
+        outside: &Arc<Outside>,
+        grants: &Arc<Grants>,
+    ) -> Result<DiscoveryInstance, InstanceError> {
+        let Linked::Discovery { pre } = &self.linked else { return Err(self.wrong_kind(PluginKind::Discovery)) };
+        let (outside, grants) = (Some(Arc::clone(outside)), Arc::clone(grants));
+        DiscoveryInstance::new(pre, &self.identity, context, outside, grants).await
+    }
+
+    /// Whether a source of membership takes its settings; it reaches nothing, and nothing waits.
+    pub fn try_discovery(&self, context: &PolicyContext) -> Result<(), InstanceError> {
+        let Linked::Discovery { pre } = &self.linked else { return Err(self.wrong_kind(PluginKind::Discovery)) };
+        block_on(DiscoveryInstance::new(pre, &self.identity, context, None, Arc::default())).map(drop)
+    }
+
+    fn wrong_kind(&self, wanted: PluginKind) -> InstanceError {
+        InstanceError::WrongKind { found: self.kind(), wanted }
     }
 }
 
@@ -71,7 +98,8 @@ impl fmt::Debug for Version {
 
 /// A component with its imports resolved and its exports found.
 pub(super) enum Linked {
-    Balancer { pre: BalancerPluginPre<State>, asks: Asks },
+    Balancer { pre: BalancerPluginPre<balancer::State>, asks: Asks },
+    Discovery { pre: DiscoveryPluginPre<imports::State> },
 }
 
 /// What of the `incoming` interface a component imports at all: nothing else is copied for it.

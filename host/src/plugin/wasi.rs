@@ -67,7 +67,11 @@ impl Wasi {
 }
 
 /// Resolves what `component` imports of WASI: as it wants it, so that every 0.2.x will do.
-pub(super) fn define_imports(linker: &mut Linker<State>, engine: &Engine, component: &Component) -> Result<()> {
+pub(super) fn define_imports<I: 'static>(
+    linker: &mut Linker<State<I>>,
+    engine: &Engine,
+    component: &Component,
+) -> Result<()> {
     for (name, import) in component.imports(engine) {
         let interface = ImportName::parse(name).interface;
         let ComponentItem::ComponentInstance(wanted) = import.ty else { continue };
@@ -130,45 +134,45 @@ struct Datetime {
     nanoseconds: u32,
 }
 
-type Cx<'a> = StoreContextMut<'a, State>;
+type Cx<'a, I> = StoreContextMut<'a, State<I>>;
 type Written = Result<(Result<(), StreamError>,)>;
 type Read = Result<(Result<Vec<u8>, StreamError>,)>;
 
 /// Streams. False where the item is not one that is answered.
-fn define_io(to: &mut LinkerInstance<'_, State>, interface: &str, item: &str) -> Result<bool> {
+fn define_io<I: 'static>(to: &mut LinkerInstance<'_, State<I>>, interface: &str, item: &str) -> Result<bool> {
     match (interface, item) {
         ("wasi:cli/stdin", "get-stdin") => {
-            to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((Resource::<InputStream>::new_own(STDIN),)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((Resource::<InputStream>::new_own(STDIN),)))?;
         }
         ("wasi:cli/stdout", "get-stdout") => {
-            to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((Resource::<OutputStream>::new_own(STDOUT),)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((Resource::<OutputStream>::new_own(STDOUT),)))?;
         }
         ("wasi:cli/stderr", "get-stderr") => {
-            to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((Resource::<OutputStream>::new_own(STDERR),)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((Resource::<OutputStream>::new_own(STDERR),)))?;
         }
         (
             "wasi:cli/terminal-stdin" | "wasi:cli/terminal-stdout" | "wasi:cli/terminal-stderr",
             "get-terminal-stdin" | "get-terminal-stdout" | "get-terminal-stderr",
-        ) => to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((None::<Resource<Absent>>,)))?,
+        ) => to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((None::<Resource<Absent>>,)))?,
         ("wasi:io/error", "[method]error.to-debug-string") => {
-            to.func_wrap(item, |_: Cx<'_>, (_,): (Resource<IoError>,)| Ok(("error".to_owned(),)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, (_,): (Resource<IoError>,)| Ok(("error".to_owned(),)))?;
         }
         ("wasi:io/streams", "[method]input-stream.read" | "[method]input-stream.blocking-read") => {
-            to.func_wrap(item, |_: Cx<'_>, _: (Resource<InputStream>, u64)| -> Read {
+            to.func_wrap(item, |_: Cx<'_, I>, _: (Resource<InputStream>, u64)| -> Read {
                 Ok((Err(StreamError::Closed),))
             })?;
         }
         ("wasi:io/streams", "[method]output-stream.check-write") => {
-            to.func_wrap(item, |_: Cx<'_>, _: (Resource<OutputStream>,)| Ok((Ok::<_, StreamError>(WRITE_BYTES),)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, _: (Resource<OutputStream>,)| Ok((Ok::<_, StreamError>(WRITE_BYTES),)))?;
         }
         ("wasi:io/streams", "[method]output-stream.write" | "[method]output-stream.blocking-write-and-flush") => {
-            to.func_wrap(item, |mut cx: Cx<'_>, (stream, bytes): (Resource<OutputStream>, Vec<u8>)| -> Written {
+            to.func_wrap(item, |mut cx: Cx<'_, I>, (stream, bytes): (Resource<OutputStream>, Vec<u8>)| -> Written {
                 print(cx.data_mut(), stream.rep(), &bytes);
                 Ok((Ok(()),))
             })?;
         }
         ("wasi:io/streams", "[method]output-stream.flush" | "[method]output-stream.blocking-flush") => {
-            to.func_wrap(item, |_: Cx<'_>, _: (Resource<OutputStream>,)| -> Written { Ok((Ok(()),)) })?;
+            to.func_wrap(item, |_: Cx<'_, I>, _: (Resource<OutputStream>,)| -> Written { Ok((Ok(()),)) })?;
         }
         _ => return Ok(false),
     }
@@ -176,39 +180,41 @@ fn define_io(to: &mut LinkerInstance<'_, State>, interface: &str, item: &str) ->
 }
 
 /// Environment, clocks, randomness. False where the item is not one that is answered.
-fn define_system(to: &mut LinkerInstance<'_, State>, interface: &str, item: &str) -> Result<bool> {
+fn define_system<I: 'static>(to: &mut LinkerInstance<'_, State<I>>, interface: &str, item: &str) -> Result<bool> {
     match (interface, item) {
         ("wasi:cli/environment", "get-environment") => {
-            to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
         }
         ("wasi:cli/environment", "get-arguments") => {
-            to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((Vec::<String>::new(),)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((Vec::<String>::new(),)))?;
         }
-        ("wasi:cli/environment", "initial-cwd") => to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((None::<String>,)))?,
+        ("wasi:cli/environment", "initial-cwd") => to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((None::<String>,)))?,
         ("wasi:filesystem/preopens", "get-directories") => {
-            to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((Vec::<(Resource<Absent>, String)>::new(),)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((Vec::<(Resource<Absent>, String)>::new(),)))?;
         }
-        ("wasi:cli/exit", "exit") => to.func_wrap(item, |_: Cx<'_>, (status,): (Result<(), ()>,)| -> Result<()> {
-            bail!("called exit with {}", if status.is_ok() { "success" } else { "failure" })
-        })?,
+        ("wasi:cli/exit", "exit") => {
+            to.func_wrap(item, |_: Cx<'_, I>, (status,): (Result<(), ()>,)| -> Result<()> {
+                bail!("called exit with {}", if status.is_ok() { "success" } else { "failure" })
+            })?
+        }
         ("wasi:clocks/monotonic-clock", "now") => {
-            to.func_wrap(item, |cx: Cx<'_>, (): ()| Ok((cx.data().wasi.clock.now_us().saturating_mul(1000),)))?;
+            to.func_wrap(item, |cx: Cx<'_, I>, (): ()| Ok((cx.data().wasi.clock.now_us().saturating_mul(1000),)))?;
         }
-        ("wasi:clocks/monotonic-clock", "resolution") => to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((1000_u64,)))?,
+        ("wasi:clocks/monotonic-clock", "resolution") => to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((1000_u64,)))?,
         ("wasi:clocks/wall-clock", "now") => {
-            to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((since_1970(SystemTime::now()),)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((since_1970(SystemTime::now()),)))?;
         }
         ("wasi:clocks/wall-clock", "resolution") => {
-            to.func_wrap(item, |_: Cx<'_>, (): ()| Ok((Datetime { seconds: 0, nanoseconds: 1000 },)))?;
+            to.func_wrap(item, |_: Cx<'_, I>, (): ()| Ok((Datetime { seconds: 0, nanoseconds: 1000 },)))?;
         }
         ("wasi:random/random", "get-random-u64") | ("wasi:random/insecure", "get-insecure-random-u64") => {
-            to.func_wrap(item, |mut cx: Cx<'_>, (): ()| Ok((cx.data_mut().wasi.random.u64(..),)))?;
+            to.func_wrap(item, |mut cx: Cx<'_, I>, (): ()| Ok((cx.data_mut().wasi.random.u64(..),)))?;
         }
         ("wasi:random/random", "get-random-bytes") | ("wasi:random/insecure", "get-insecure-random-bytes") => {
-            to.func_wrap(item, |mut cx: Cx<'_>, (len,): (u64,)| Ok((random_bytes(cx.data_mut(), len)?,)))?;
+            to.func_wrap(item, |mut cx: Cx<'_, I>, (len,): (u64,)| Ok((random_bytes(cx.data_mut(), len)?,)))?;
         }
         ("wasi:random/insecure-seed", "insecure-seed") => {
-            to.func_wrap(item, |mut cx: Cx<'_>, (): ()| {
+            to.func_wrap(item, |mut cx: Cx<'_, I>, (): ()| {
                 let random = &mut cx.data_mut().wasi.random;
                 Ok(((random.u64(..), random.u64(..)),))
             })?;
@@ -218,13 +224,13 @@ fn define_system(to: &mut LinkerInstance<'_, State>, interface: &str, item: &str
     Ok(true)
 }
 
-fn define_trap(to: &mut LinkerInstance<'_, State>, interface: &str, item: &str) -> Result<()> {
+fn define_trap<I: 'static>(to: &mut LinkerInstance<'_, State<I>>, interface: &str, item: &str) -> Result<()> {
     let message = format!("called {interface}.{item}, which is not there for this kind of plugin");
     to.func_new(item, move |_, _, _, _| bail!("{message}"))
 }
 
 /// Whole lines go to the log; the rest waits for its end.
-fn print(state: &mut State, stream: u32, mut bytes: &[u8]) {
+fn print<I>(state: &mut State<I>, stream: u32, mut bytes: &[u8]) {
     let (index, level) = if stream == STDERR { (1, Level::WARN) } else { (0, Level::INFO) };
     while !bytes.is_empty() {
         let line = &mut state.wasi.lines[index];
@@ -239,7 +245,7 @@ fn print(state: &mut State, stream: u32, mut bytes: &[u8]) {
     }
 }
 
-fn random_bytes(state: &mut State, len: u64) -> Result<Vec<u8>> {
+fn random_bytes<I>(state: &mut State<I>, len: u64) -> Result<Vec<u8>> {
     let len = usize::try_from(len).ok().filter(|&len| len <= GUEST_BYTES_MAX);
     let Some(len) = len else { bail!("asked for more than {} MiB of random bytes", GUEST_BYTES_MAX >> 20) };
     let mut bytes = vec![0; len];

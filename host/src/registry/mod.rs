@@ -44,3 +44,6 @@ pub use registration::{CheckDefinition, CheckKind, HttpCheck, Registration, Thre
 pub use rules::FieldProblem;
 pub use state::{HeldLeases, INSTANCES_MAX};
 pub use view::Figures;
+
+#[cfg(test)]
+mod tests;

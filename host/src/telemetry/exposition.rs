@@ -11,7 +11,7 @@ use prometheus_client::{
 use super::{
     page::Page,
     process::ProcessFigures,
-    registry::{EndpointKey, Gauges, Metrics, PluginKey, RegistryGauges},
+    registry::{EndpointKey, Gauges, Metrics, PluginKey, RegistryGauges, SourceGauges},
     totals::{EndpointTotals, PluginTotals, RouteTotals},
 };
 use crate::model::Outcome;
@@ -207,6 +207,7 @@ fn encode_gauges(page: &mut Page, gauges: &Gauges) -> fmt::Result {
         Unit::Bytes,
         plugins().map(|(labels, gauge)| (labels, gauge.memory_bytes as f64)),
     )?;
+    encode_sources(page, &gauges.sources)?;
     let workers: Vec<_> = (0..gauges.connections.len()).map(|worker| worker.to_string()).collect();
     page.gauge(
         "sluice_connections",
@@ -229,6 +230,8 @@ fn encode_registry(page: &mut Page, registry: &RegistryGauges) -> fmt::Result {
         "Leases that ran out with many others at once: their instances stay as they were.",
         registry.held.iter().map(|(service, count)| ([("service", service.as_str())], *count as f64)),
     )?;
+    let waiting = [([], registry.waiting as f64)];
+    page.gauge("sluice_registry_waiting_queries", "Requests that wait for a change of the registry.", waiting)?;
     let heartbeats = [([], registry.heartbeats)];
     page.counter("sluice_registry_heartbeats", "What instances said of themselves.", heartbeats)?;
     page.counter(
@@ -254,6 +257,26 @@ fn encode_workers(page: &mut Page, metrics: &Metrics) -> fmt::Result {
         "sluice_requests_refused",
         "Requests refused before routing, by what was wrong with them.",
         by_reason.into_iter().map(|(reason, count)| ([("reason", reason)], count)),
+    )
+}
+
+fn encode_sources(page: &mut Page, sources: &[SourceGauges]) -> fmt::Result {
+    let rows = |value: fn(&SourceGauges) -> u64| {
+        sources.iter().map(move |source| {
+            ([("service", source.service.as_str()), ("plugin", source.plugin.as_str())], value(source))
+        })
+    };
+    page.counter("sluice_discovery_answers", "Answers of sources of endpoints.", rows(|source| source.answers))?;
+    page.counter("sluice_discovery_errors", "Failures of sources of endpoints.", rows(|source| source.errors))?;
+    page.counter(
+        "sluice_discovery_not_granted",
+        "Things outside that a source asked for and may not reach.",
+        rows(|source| source.refusals),
+    )?;
+    page.gauge(
+        "sluice_discovery_held_back",
+        "1 while a membership that loses too much at once is not in force.",
+        rows(|source| u64::from(source.held_back)).map(|(labels, held)| (labels, held as f64)),
     )
 }
 
@@ -330,6 +353,14 @@ mod tests {
                 available: true,
             }],
             plugins: vec![PluginGauges { plugin: plugin.clone(), version, live_instances: 2, memory_bytes: 131_072 }],
+            sources: vec![SourceGauges {
+                service: "orders".parse().expect("a right name"),
+                plugin: "consul".parse().expect("a right name"),
+                answers: 3,
+                errors: 2,
+                refusals: 1,
+                held_back: true,
+            }],
             registry: RegistryGauges { held: vec![("orders".to_owned(), 7)], ..RegistryGauges::default() },
         });
         metrics
@@ -346,6 +377,8 @@ mod tests {
             r#"sluice_request_duration_seconds_bucket{le="0.001024",route="/a\"b/"} 2"#,
             r#"sluice_request_duration_seconds_bucket{le="0.000512",route="/a\"b/"} 0"#,
             r#"sluice_request_duration_seconds_bucket{le="+Inf",route="/a\"b/"} 2"#,
+            r#"sluice_discovery_answers_total{service="orders",plugin="consul"} 3"#,
+            r#"sluice_discovery_not_granted_total{service="orders",plugin="consul"} 1"#,
             r#"sluice_attempts_total{service="orders",endpoint="[::1]:80",outcome="connect-failed"} 4"#,
             r#"sluice_plugin_call_duration_seconds_count{service="orders",plugin="random",version="e3b0c44298fc"} 2"#,
             r#"sluice_plugin_memory_bytes{plugin="random",version="e3b0c44298fc"} 131072.0"#,

@@ -29,6 +29,10 @@
 //! | `sluice_plugin_attempt_duration_seconds` | histogram | `service`, `plugin`, `version` | latency of those |
 //! | `sluice_plugin_live_instances` | gauge | `plugin`, `version` | instances alive now |
 //! | `sluice_plugin_memory_bytes` | gauge | `plugin`, `version` | their linear memory |
+//! | `sluice_discovery_answers_total` | counter | `service`, `plugin` | answers of a source of endpoints |
+//! | `sluice_discovery_errors_total` | counter | `service`, `plugin` | its failures |
+//! | `sluice_discovery_not_granted_total` | counter | `service`, `plugin` | what it asked for and may not reach |
+//! | `sluice_discovery_held_back` | gauge | `service`, `plugin` | 1 while a membership that loses too much is not in force |
 //! | `sluice_connections` | gauge | `worker` | client connections open now |
 //! | `sluice_connections_accepted_total` | counter | `worker` | client connections accepted |
 //! | `sluice_requests_refused_total` | counter | `reason` | refused before routing |
@@ -39,6 +43,7 @@
 //! | `sluice_registry_services` | gauge | | services with an instance registered |
 //! | `sluice_registry_instances` | gauge | `status` | passing, warning, critical |
 //! | `sluice_registry_held_leases` | gauge | `service` | ran out with many others at once, and so are not believed |
+//! | `sluice_registry_waiting_queries` | gauge | | requests that wait for a change |
 //! | `sluice_registry_heartbeats_total` | counter | | what instances said of themselves |
 //! | `sluice_registry_commits_total` | counter | `result` | durable, failed |
 //! | `sluice_build_info` | gauge | `version` | always 1 |
@@ -69,5 +74,5 @@ pub use counter::{Counter, SharedCounter};
 pub use exposition::{EXPOSITION_CONTENT_TYPE, exposition};
 pub use histogram::{Histogram, HistogramSnapshot, LatencySummary};
 pub use process::resident_bytes;
-pub use registry::{Change, EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges, UNROUTED};
+pub use registry::{Change, EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges, UNROUTED};
 pub use totals::{EndpointTotals, PluginTotals, RouteTotals};

@@ -73,6 +73,7 @@ pub struct Gauges {
     pub generation: u64,
     pub endpoints: Vec<EndpointGauges>,
     pub plugins: Vec<PluginGauges>,
+    pub sources: Vec<SourceGauges>,
     pub registry: RegistryGauges,
 }
 
@@ -85,6 +86,8 @@ pub struct RegistryGauges {
     /// Leases that ran out and are held all the same, by service.
     pub held: Vec<(String, usize)>,
     pub heartbeats: u64,
+    /// Requests that wait for a change.
+    pub waiting: usize,
     /// By what became of them.
     pub commits: [(&'static str, u64); 2],
 }
@@ -95,6 +98,18 @@ pub struct EndpointGauges {
     pub endpoint: String,
     pub in_flight: u32,
     pub available: bool,
+}
+
+/// What finds a service's endpoints. Counts begin anew with another source.
+#[derive(Clone, Debug)]
+pub struct SourceGauges {
+    pub service: ServiceName,
+    pub plugin: PluginName,
+    pub answers: u64,
+    pub errors: u64,
+    /// Things that it asked for and that are not granted.
+    pub refusals: u64,
+    pub held_back: bool,
 }
 
 #[derive(Clone, Debug)]

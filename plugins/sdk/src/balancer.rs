@@ -79,7 +79,7 @@ macro_rules! balancer {
                 }
             }
 
-            impl $crate::bindings::exports::sluice::plugin::balancer::Guest for Component {
+            impl $crate::bindings::balancer::exports::sluice::plugin::balancer::Guest for Component {
                 fn update(endpoints: Vec<$crate::Endpoint>, now: $crate::InstantUs) {
                     INSTANCE.with(|instance| instance.with(|policy| $crate::Balancer::update(policy, &endpoints, now)))
                 }
@@ -96,6 +96,7 @@ macro_rules! balancer {
             }
 
     $crate::bindings::export!(Component with_types_in $crate::bindings);
+    $crate::bindings::balancer::export!(Component with_types_in $crate::bindings::balancer);
         };
     };
 }

@@ -1,11 +1,44 @@
-//! What `wit-bindgen` makes of `wit/`: plain types, raw imports, and the macro behind
-//! [`balancer!`](crate::balancer!).
+//! What `wit-bindgen` makes of `wit/`: plain types, raw imports, and the macros behind
+//! [`balancer!`](crate::balancer!) and [`discovery!`](crate::discovery!).
+//!
+//! A component's world is made of two halves, each with an `export!` of its own: what every kind has, here, and what
+//! its own kind has, in [`balancer`] and [`discovery`].
 
 wit_bindgen::generate!({
-    world: "balancer-plugin",
+    inline: "package sluice:sdk; world every-kind { import sluice:plugin/log@0.1.0; export sluice:plugin/policy@0.1.0; }",
+    world: "sluice:sdk/every-kind",
     path: "wit",
+    generate_all,
     pub_export_macro: true,
     default_bindings_module: "sluice_sdk::bindings",
     // The SDK has no static constructors; running them before each call would cost every pick.
     disable_run_ctors_once_workaround: true,
 });
+
+/// A balancer's own half.
+pub mod balancer {
+    wit_bindgen::generate!({
+        inline: "package sluice:sdk; world balancer-half { import sluice:plugin/load@0.1.0; import sluice:plugin/incoming@0.1.0; export sluice:plugin/balancer@0.1.0; }",
+        world: "sluice:sdk/balancer-half",
+        path: "wit",
+        generate_all,
+        pub_export_macro: true,
+        default_bindings_module: "sluice_sdk::bindings::balancer",
+        with: { "sluice:plugin/types@0.1.0": crate::bindings::sluice::plugin::types },
+        disable_run_ctors_once_workaround: true,
+    });
+}
+
+/// The own half of a source of endpoints.
+pub mod discovery {
+    wit_bindgen::generate!({
+        inline: "package sluice:sdk; world discovery-half { import sluice:plugin/clock@0.1.0; import sluice:plugin/http@0.1.0; import sluice:plugin/dns@0.1.0; import sluice:plugin/files@0.1.0; import sluice:plugin/registry@0.1.0; export sluice:plugin/discovery@0.1.0; }",
+        world: "sluice:sdk/discovery-half",
+        path: "wit",
+        generate_all,
+        pub_export_macro: true,
+        default_bindings_module: "sluice_sdk::bindings::discovery",
+        with: { "sluice:plugin/types@0.1.0": crate::bindings::sluice::plugin::types },
+        disable_run_ctors_once_workaround: true,
+    });
+}

@@ -2,7 +2,12 @@
 //! [`testing`](crate::testing).
 
 #[cfg(target_arch = "wasm32")]
-use crate::bindings::sluice::plugin as host;
+mod host {
+    pub use crate::bindings::{
+        balancer::sluice::plugin::{incoming, load},
+        sluice::plugin::log,
+    };
+}
 #[cfg(not(target_arch = "wasm32"))]
 use crate::testing as host;
 
@@ -59,4 +64,65 @@ pub mod log {
     pub fn debug(message: &str) {
         host::log::write(host::log::Level::Debug, message);
     }
+}
+
+/// Time, for plugins that wait.
+pub mod clock {
+    use crate::{InstantUs, bindings::discovery::sluice::plugin::clock as host};
+
+    pub fn now() -> InstantUs {
+        host::now()
+    }
+
+    /// Waits; costs no CPU.
+    pub fn sleep_ms(duration: u32) {
+        host::sleep_ms(duration);
+    }
+}
+
+/// Outbound HTTP, to the hosts in `allow_hosts`. Redirects are not followed.
+pub mod http {
+    pub use crate::bindings::discovery::sluice::plugin::http::{Error, Request, Response, send};
+
+    /// Largest body that [`body`] reads.
+    const BODY_BYTES_MAX: usize = 8 << 20;
+    /// Of one piece.
+    const PIECE_BYTES: u32 = 64 << 10;
+
+    /// The rest of a response's body; `timeout_ms` is for each piece.
+    pub fn body(response: &Response, timeout_ms: u32) -> Result<Vec<u8>, Error> {
+        let mut body = Vec::new();
+        while let Some(piece) = response.read(PIECE_BYTES, timeout_ms)? {
+            body.extend_from_slice(&piece);
+            if body.len() > BODY_BYTES_MAX {
+                return Err(Error::Malformed("the body is larger than 8 MiB".to_owned()));
+            }
+        }
+        Ok(body)
+    }
+
+    /// What went wrong, in words.
+    pub fn in_words(error: &Error) -> String {
+        match error {
+            Error::NotAllowed(why) => format!("not allowed: {why}"),
+            Error::Unreachable(why) => format!("unreachable: {why}"),
+            Error::TimedOut => "timed out".to_owned(),
+            Error::Malformed(why) => format!("no HTTP: {why}"),
+        }
+    }
+}
+
+/// Names, for those granted in `allow_names`.
+pub mod dns {
+    pub use crate::bindings::discovery::sluice::plugin::dns::{Error, Target, addresses, services};
+}
+
+/// The files in `allow_files`.
+pub mod files {
+    pub use crate::bindings::discovery::sluice::plugin::files::{Error, read};
+}
+
+/// The gateway's own registry.
+pub mod registry {
+    pub use crate::bindings::discovery::sluice::plugin::registry::{Listing, list_service};
 }

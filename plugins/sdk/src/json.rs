@@ -1,12 +1,12 @@
-//! JSON (RFC 8259), as much of it as reading settings takes.
+//! JSON (RFC 8259), as much of it as reading settings and the answers of other systems takes.
 //!
-//! The gateway wrote what is read here, so what counts is size: a policy that links a general JSON crate doubles.
+//! What counts is size: a policy that links a general JSON crate doubles.
 
 /// How deep tables and lists may stand in each other: bounds the reader's stack.
 const DEPTH_MAX: u32 = 16;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
     Null,
     Boolean(bool),
     Number(f64),
@@ -16,8 +16,48 @@ pub(crate) enum Value {
     Table(Vec<(String, Value)>),
 }
 
+impl Value {
+    /// The entry of a table; none for anything else.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        let Self::Table(entries) = self else { return None };
+        entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    pub fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    pub fn list(&self) -> Option<&[Value]> {
+        if let Self::List(values) = self { Some(values) } else { None }
+    }
+
+    /// A whole number from 0 on.
+    pub fn integer(&self) -> Option<u32> {
+        match self {
+            // A float is cut to the range of the integer it becomes.
+            Self::Number(number) if f64::from(*number as u32) == *number => Some(*number as u32),
+            _ => None,
+        }
+    }
+}
+
+/// A text as JSON has it, in quotes.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            control if control < ' ' => quoted.push_str(&format!("\\u{:04x}", u32::from(control))),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 /// The whole of `text` as one value; none where it is not JSON, or deeper than [`DEPTH_MAX`].
-pub(crate) fn parse(text: &str) -> Option<Value> {
+pub fn parse(text: &str) -> Option<Value> {
     let mut reader = Reader { rest: text };
     let value = reader.value(0)?;
     reader.skip_space();
@@ -163,7 +203,7 @@ impl Reader<'_> {
 
 /// Digits, maybe with a fraction, such as `12` or `0.25`: exact below 2^53 and to 22 decimal places, which settings
 /// do not exceed. The library's own conversion is always exact and costs 15 KiB of tables.
-pub(crate) fn parse_decimal(text: &str) -> Option<f64> {
+pub fn parse_decimal(text: &str) -> Option<f64> {
     let (whole, fraction) = text.split_once('.').map_or((text, None), |(whole, fraction)| (whole, Some(fraction)));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole) || fraction.is_some_and(|fraction| !digits(fraction)) {

@@ -1,6 +1,6 @@
 //! What a Sluice plugin is written with: a struct, one trait implementation, one macro call.
 //!
-//! [`Balancer`] shows the smallest one. The crate is compiled for `wasm32-unknown-unknown` and made into a
+//! [`Balancer`] shows the smallest one; [`Discovery`](discovery::Discovery) is the trait of sources of endpoints. The crate is compiled for `wasm32-unknown-unknown` and made into a
 //! component by `sluice plugin build`. Tests run natively, with [`testing`] in the gateway's place.
 //!
 //! - [`settings`]: reading a policy's settings; everything wrong is reported at once
@@ -10,15 +10,20 @@
 //! - [`hashing`]: slow start and bounded load for policies that follow a hash
 //! - [`sort`], [`power`]: sorting and powers in little code
 //! - [`state`]: what survives a swap
-//! - [`load`], [`incoming`], [`log`]: what the gateway answers
+//! - [`instances`]: endpoints as people write them in JSON
+//! - [`json`]: reading and writing JSON in little code
+//! - [`load`], [`incoming`], [`log`]: what the gateway answers a balancer
+//! - [`clock`], [`http`], [`dns`], [`files`], [`registry`]: what it answers a source of endpoints
 
 pub mod alias;
 pub mod balancer;
 pub mod bindings;
 pub mod choices;
+pub mod discovery;
 pub mod hashing;
 mod imports;
-mod json;
+pub mod instances;
+pub mod json;
 pub mod members;
 pub mod power;
 pub mod random;
@@ -30,10 +35,11 @@ pub mod testing;
 
 pub use balancer::Balancer;
 pub use bindings::{
-    exports::sluice::plugin::{balancer::Request, policy::Context},
+    balancer::exports::sluice::plugin::balancer::Request,
+    exports::sluice::plugin::policy::Context,
     sluice::plugin::types::{Completion, Endpoint, InstantUs, Outcome, Problem, Slot},
 };
-pub use imports::{incoming, load, log};
+pub use imports::{clock, dns, files, http, incoming, load, log, registry};
 pub use settings::Settings;
 
 impl From<&Endpoint> for members::Candidate {

@@ -87,6 +87,28 @@ impl Settings {
         if texts.len() == count { texts } else { self.wrong(key, "a list of texts", Vec::new()) }
     }
 
+    /// A text that must be given.
+    pub fn required_text(&mut self, key: &'static str, example: &str) -> String {
+        match self.take(key) {
+            Some(Value::Text(value)) if !value.is_empty() => value,
+            _ => self.wrong(key, &format!("given, such as \"{example}\""), String::new()),
+        }
+    }
+
+    /// Names with texts, such as `{ track = "stable" }`; empty where it is not given.
+    pub fn named_texts(&mut self, key: &'static str) -> Vec<(String, String)> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let Value::Table(entries) = value else { return self.wrong(key, "a table of texts", Vec::new()) };
+        let mut texts = Vec::with_capacity(entries.len());
+        for (name, value) in entries {
+            match value {
+                Value::Text(text) => texts.push((name, text)),
+                _ => self.note(format!("{}{}", pointer(key), pointer(&name)), "must be a text".to_owned()),
+            }
+        }
+        texts
+    }
+
     /// One of the named values; the first is the default.
     pub fn one_of<T: Copy>(&mut self, key: &'static str, names: &[(&str, T)]) -> T {
         let default = names[0].1;

@@ -4,3 +4,4 @@ pub mod configuration;
 pub mod dns;
 pub mod guard;
 pub mod guest_answers;
+pub mod registration;

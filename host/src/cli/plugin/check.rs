@@ -42,10 +42,6 @@ pub(super) fn run(file: &Path, settings: Option<&str>) -> Result<Output, Failure
 
 /// Tries an instance as a gateway would before traffic.
 fn configure(version: &Version, settings: Value) -> Result<(), Failure> {
-    if version.kind() != PluginKind::Balancer {
-        let message = format!("it is a {}, and this version tries settings only with a balancer", version.kind());
-        return Err(Failure::new(Exit::WrongInput, message));
-    }
     let context = PolicyContext {
         name: "check".to_owned(),
         settings,
@@ -53,8 +49,12 @@ fn configure(version: &Version, settings: Value) -> Result<(), Failure> {
         memory_bytes_max: PLUGIN_MEMORY_BYTES_MAX,
         clock: Clock::start(),
     };
-    match version.balancer(&context) {
-        Ok(_) => Ok(()),
+    let tried = match version.kind() {
+        PluginKind::Discovery => version.try_discovery(&context),
+        _ => version.balancer(&context).map(drop),
+    };
+    match tried {
+        Ok(()) => Ok(()),
         Err(InstanceError::Settings(problems)) => {
             let lines = problems.iter().map(|problem| match problem.path.as_str() {
                 "" => problem.message.clone(),

@@ -18,12 +18,20 @@ pub(super) fn run(command: ServiceCommand) -> Result<Output, Failure> {
     match command {
         ServiceCommand::List { control } => list(&Client::new(&control)?),
         ServiceCommand::Show { name, control } => show(&Client::new(&control)?, &name),
-        ServiceCommand::Set { name, balancer, settings, reset: _, control } => {
+        ServiceCommand::Set { name, balancer, discovery, settings, force, reset: _, control } => {
             let settings = settings.as_deref().map(super::settings).transpose()?;
             let client = Client::new(&control)?;
-            match balancer {
-                Some(plugin) => set(&client, &name, &plugin, settings),
-                None => reset(&client, &name),
+            let settings = settings.unwrap_or_else(|| json!({}));
+            let policy = |plugin: &PluginName| json!({"plugin": plugin, "settings": settings});
+            match (balancer, discovery) {
+                (Some(plugin), _) => {
+                    set(&client, &name, &format!("balancer {plugin}"), &json!({"balancer": policy(&plugin)}))
+                }
+                (None, Some(plugin)) => {
+                    let patch = json!({"discovery": policy(&plugin), "force": force});
+                    set(&client, &name, &format!("discovery {plugin}"), &patch)
+                }
+                (None, None) => reset(&client, &name),
             }
         }
     }
@@ -85,13 +93,12 @@ fn show(client: &Client, name: &ServiceName) -> Result<Output, Failure> {
     Ok(Output::new(service.in_words(), answer))
 }
 
-fn set(client: &Client, name: &ServiceName, plugin: &PluginName, settings: Option<Value>) -> Result<Output, Failure> {
-    let policy = json!({"plugin": plugin, "settings": settings.unwrap_or_else(|| json!({}))});
-    let answer = client.patch(&format!("/services/{name}"), &json!({"balancer": policy}))?;
-    applied::output(&format!("service {name}: balancer {plugin}"), answer)
+fn set(client: &Client, name: &ServiceName, what: &str, patch: &Value) -> Result<Output, Failure> {
+    let answer = client.patch(&format!("/services/{name}"), patch)?;
+    applied::output(&format!("service {name}: {what}"), answer)
 }
 
 fn reset(client: &Client, name: &ServiceName) -> Result<Output, Failure> {
     let answer = client.delete(&format!("/services/{name}/overlay"))?;
-    applied::output(&format!("service {name}: the configuration file's policy"), answer)
+    applied::output(&format!("service {name}: the configuration file's policies"), answer)
 }

@@ -12,6 +12,7 @@ use crate::cli::output::table;
 pub(super) struct Service {
     name: String,
     balancer: Balancer,
+    discovery: Option<Discovery>,
     endpoints: Vec<Endpoint>,
     waiting: usize,
     unresolved: Vec<String>,
@@ -28,6 +29,33 @@ struct Balancer {
     settings: Value,
     source: String,
     overlaid: Option<Overlaid>,
+}
+
+/// What finds the endpoints.
+#[derive(Deserialize)]
+struct Discovery {
+    plugin: String,
+    version: String,
+    settings: Value,
+    source: String,
+    state: String,
+    answered_at: Option<String>,
+    last_error: Option<ErrorReport>,
+    not_granted: u64,
+    held_back: Option<HeldBack>,
+}
+
+#[derive(Deserialize)]
+struct ErrorReport {
+    at: String,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct HeldBack {
+    instances: usize,
+    lost: usize,
+    since: String,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +134,7 @@ impl Service {
         if let Some(Overlaid { plugin, settings }) = overlaid {
             lines.push(format!("  without what was changed over the API: {plugin}, settings {settings}"));
         }
+        lines.extend(self.discovery.iter().flat_map(discovery));
         let limit = |(name, Sourced { value, source }): (&String, &Sourced)| format!("{name} {value} ({source})");
         lines.push(format!("  limits: {}", self.limits.iter().map(limit).collect::<Vec<_>>().join(", ")));
         if self.waiting > 0 {
@@ -146,6 +175,24 @@ impl Service {
         rows.extend(candidate.map(|of| arm(&of.candidate, on_trial)));
         table(heading, &rows)
     }
+}
+
+fn discovery(discovery: &Discovery) -> Vec<String> {
+    let Discovery { plugin, version, settings, source, state, answered_at, last_error, not_granted, held_back } =
+        discovery;
+    let answered = answered_at.as_deref().map_or("not yet".to_owned(), |at| format!("at {at}"));
+    let mut lines = vec![
+        format!("  discovery: {plugin}, version {version}, settings {settings}, from the {source}"),
+        format!("    {state}, answered {answered}"),
+    ];
+    lines.extend(last_error.iter().map(|ErrorReport { at, message }| format!("    last error, at {at}: {message}")));
+    if *not_granted > 0 {
+        lines.push(format!("    asked {not_granted} times for what it is not granted"));
+    }
+    lines.extend(held_back.iter().map(|HeldBack { instances, lost, since }| {
+        format!("    held back since {since}: {instances} instances, {lost} endpoints would be lost")
+    }));
+    lines
 }
 
 fn gone(instance: &Instance) -> String {

@@ -39,7 +39,7 @@ service_token_file = "x"                                   #!
 path = ""                                                  #!
 sha256 = "zz"                                              #!
 memory_max = "1 KiB"                                       #!
-allow_hosts = []                                           #!
+allow_hosts = ["a b", "10.0.0.1:0"]                        #!!
 [plugins.Bad_Name]                                         #!
 path = "x"
 [services.orders]

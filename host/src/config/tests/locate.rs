@@ -21,19 +21,27 @@ fn a_plugins_word_on_its_settings_is_shown_where_they_stand() {
     let own = "own".parse().unwrap();
     for (finding, place, key) in [
         (
-            Finding::in_settings(&orders, "/choices", String::new()),
+            Finding::in_settings(&orders, "balancer", "/choices", String::new()),
             (8, 24),
             "services.orders.balancer.settings.choices",
         ),
         (
-            Finding::in_settings(&orders, "/steps/1", String::new()),
+            Finding::in_settings(&orders, "balancer", "/steps/1", String::new()),
             (8, 39),
             "services.orders.balancer.settings.steps[1]",
         ),
-        (Finding::in_settings(&orders, "/a~1b", String::new()), (8, 52), "services.orders.balancer.settings.\"a/b\""),
-        (Finding::in_settings(&orders, "/absent/deep", String::new()), (8, 12), "services.orders.balancer.settings"),
-        (Finding::in_settings(&orders, "", String::new()), (8, 12), "services.orders.balancer.settings"),
-        (Finding::in_balancer(&orders, String::new()), (7, 10), "services.orders.balancer.plugin"),
+        (
+            Finding::in_settings(&orders, "balancer", "/a~1b", String::new()),
+            (8, 52),
+            "services.orders.balancer.settings.\"a/b\"",
+        ),
+        (
+            Finding::in_settings(&orders, "balancer", "/absent/deep", String::new()),
+            (8, 12),
+            "services.orders.balancer.settings",
+        ),
+        (Finding::in_settings(&orders, "balancer", "", String::new()), (8, 12), "services.orders.balancer.settings"),
+        (Finding::in_policy(&orders, "balancer", String::new()), (7, 10), "services.orders.balancer.plugin"),
         (Finding::in_component(&own, String::new()), (3, 8), "plugins.own.path"),
         (Finding::in_sha256(&own, String::new()), (2, 1), "plugins.own"),
     ] {

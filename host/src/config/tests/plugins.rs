@@ -26,6 +26,25 @@ fn plugin_names_are_checked() {
 }
 
 #[test]
+fn grants_are_hosts_names_and_files() {
+    let config = right_with(
+        "[plugins.ring-hash]\nallow_hosts = [\"10.0.0.1:80\", \"consul.internal\"]\nallow_names = [\"*.internal\"]\n\
+         allow_files = [\"list.json\", \"/srv/list.toml\"]",
+    );
+    let grants = &config.plugins[&"ring-hash".parse().unwrap()].grants;
+    assert!(grants.allows_host("consul.internal", 8500) && !grants.allows_host("10.0.0.1", 81));
+    assert!(grants.allows_name("orders.internal") && !grants.allows_name("internal"));
+    let resolved = |path: &str| grants.file(path).map(|path| path.display().to_string());
+    assert_eq!(resolved("list.json").as_deref(), Some("/etc/sluice/list.json"));
+    assert_eq!(resolved("/etc/sluice/list.json").as_deref(), Some("/etc/sluice/list.json"));
+    assert_eq!(resolved("/srv/list.toml").as_deref(), Some("/srv/list.toml"));
+    assert_eq!(resolved("../sluice/list.json"), None);
+    assert_one_problem("[plugins.ring-hash]\nallow_hosts = [\"http://a\"]", &["allow_hosts[0]", "host:port or a host"]);
+    assert_one_problem("[plugins.ring-hash]\nallow_names = [\"a b\"]", &["allow_names[0]", "*.internal"]);
+    assert_one_problem("[plugins.ring-hash]\nallow_files = [7]", &["allow_files[0]", "path"]);
+}
+
+#[test]
 fn a_policy_names_a_plugin_that_exists() {
     let service = |balancer: &str| format!("[services.x]\nendpoints = [\"a:1\"]\nbalancer = {balancer}");
     assert_one_problem(

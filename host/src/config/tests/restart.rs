@@ -29,3 +29,18 @@ fn what_needs_a_restart_is_named_and_the_rest_is_not() {
         ]
     );
 }
+
+#[test]
+fn what_the_registry_began_with_holds_until_a_restart() {
+    let differences = |more: &str| restart_differences(&right_with(""), &right_with(more));
+    for (more, key) in [
+        ("[registry]\nmass_expiry_percent = 15", "registry.mass_expiry_percent changes from 50 to 15"),
+        ("[registry]\nmass_expiry_hold = \"1 h\"", "registry.mass_expiry_hold changes from \"10m\" to \"1h\""),
+        (
+            "[control]\noperator_token_file = \"t\"",
+            "control.operator_token_file changes from none to \"/etc/sluice/t\"",
+        ),
+    ] {
+        assert_eq!(differences(more), [format!("{key}, which needs a restart")]);
+    }
+}

@@ -10,8 +10,7 @@ fn service(more: &str) -> String {
 }
 
 #[test]
-fn endpoints_are_needed_until_there_is_discovery() {
-    assert_one_problem(&service(""), &["services.x", "\"endpoints\" is missing", "no discovery"]);
+fn a_list_of_endpoints_is_not_empty() {
     assert_one_problem(&service("endpoints = []"), &["is empty"]);
     assert_one_problem(&service("endpoints = \"127.0.0.1:1\""), &["must be a list"]);
 }
@@ -54,7 +53,7 @@ fn metadata_is_text() {
 
 #[test]
 fn what_later_versions_bring_is_refused_by_name() {
-    for key in ["discovery = {}", "failover = {}", "health_check = {}", "tls = {}"] {
+    for key in ["failover = {}", "health_check = {}", "tls = {}"] {
         assert_one_problem(&service(&format!("endpoints = [\"a:1\"]\n{key}")), &["is not available in this version"]);
     }
 }
@@ -81,4 +80,20 @@ fn a_binary_without_the_default_balancer_says_so() {
 fn a_problem_in_one_service_hides_none_in_another() {
     let problems = problems_with("[services.x]\ntimeout = 5\n[services.y]\nendpoints = [\"y\"]\nprotocol = 1\n");
     assert_eq!(problems.len(), 4, "{problems:#?}");
+}
+
+#[test]
+fn endpoints_are_given_or_found() {
+    let registry = Known::from_iter(["least-request", "registry", "file"].map(|name| name.parse().unwrap()));
+    let read = |more: &str| parse(&format!("{RIGHT}{more}"), "sluice.toml", Path::new(""), &registry);
+    let discovery = |more: &str| {
+        let config = read(more).unwrap_or_else(|errors| panic!("{errors}"));
+        config.services[&"x".parse().unwrap()].discovery.as_ref().map(|policy| policy.plugin.to_string())
+    };
+    assert_eq!(discovery("[services.x]").as_deref(), Some("registry"));
+    assert_eq!(discovery("[services.x]\ndiscovery = { plugin = \"file\" }").as_deref(), Some("file"));
+    assert_eq!(discovery("[services.x]\nendpoints = [\"a:1\"]"), None);
+    let both = read("[services.x]\nendpoints = [\"a:1\"]\ndiscovery = { plugin = \"file\" }").unwrap_err();
+    assert!(both.to_string().contains("services.x.discovery: stands beside \"endpoints\""), "{both}");
+    assert_one_problem("[services.x]", &["\"endpoints\" is missing", "\"registry\" is not built into this binary"]);
 }

@@ -18,8 +18,9 @@ use super::{
 use crate::{
     config::{Known, policy_from_json},
     control::{
-        change::{Applied, Change, ChangeProblem, Refusal},
+        change::{Applied, Change, ChangeProblem, PolicyChange, Refusal},
         handle::Control,
+        publisher::DISCOVERY_SETTINGS,
         report::{self, PolicyText, ServiceReport},
     },
 };
@@ -45,21 +46,23 @@ pub async fn show(
     Ok(Json(report::service(&control, &path_name(&name)?)?))
 }
 
-/// What to change.
+/// What to change; at least one policy.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "documents the body, which is read field by field so that every problem is found")]
 pub struct ServicePatch {
     /// `null`: the configuration file's again.
     balancer: Option<PolicyText>,
+    /// Where endpoints come from. `null`: the configuration file's way again. The new source must answer first.
+    discovery: Option<PolicyText>,
+    /// Whether discovery may take more than half of the endpoints away.
+    force: Option<bool>,
 }
 
-/// Parts of a service that a later version of Sluice takes over the API.
-const NOT_YET: [&str; 2] = ["failover", "discovery"];
-
-/// Gives a service another policy. Wins over the configuration file until it is removed.
+/// Gives a service other policies. Wins over the configuration file until it is removed.
 #[utoipa::path(patch, path = "/services/{name}", tag = "services", params(("name" = String, Path)),
     request_body = ServicePatch,
-    responses((status = 200, body = Applied), (status = 404, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 200, body = Applied), (status = 404, body = Problem), (status = 409, body = Problem),
+        (status = 422, body = Problem)))]
 pub async fn patch(
     State(control): State<Arc<Control>>,
     Path(name): Path<String>,
@@ -67,34 +70,45 @@ pub async fn patch(
 ) -> Result<Json<Applied>, Problem> {
     let service = path_name(&name)?;
     let mut fields = Fields::of(json_object(request).await?);
-    for part in NOT_YET {
-        if fields.take(part).is_some() {
-            fields.refuse(part, "is not available in this version of Sluice".to_owned());
+    if fields.take("failover").is_some() {
+        fields.refuse("failover", "is not available in this version of Sluice".to_owned());
+    }
+    let known = known_plugins(&control)?;
+    let balancer = policy(&mut fields, "balancer", &known);
+    let discovery = policy(&mut fields, "discovery", &known);
+    let force = fields.optional("force", |value| value.as_bool().ok_or_else(|| "must be true or false".to_owned()));
+    if balancer.is_none() && discovery.is_none() {
+        fields.add([ChangeProblem::plain(
+            "\"balancer\" or \"discovery\" is missing, such as {\"balancer\": {\"plugin\": \"maglev\"}}",
+        )]);
+    }
+    fields.finish()?;
+    let change = Change::SetPolicies {
+        service,
+        balancer: balancer.unwrap_or_default(),
+        discovery: discovery.unwrap_or_default(),
+        force: force.unwrap_or_default(),
+    };
+    Ok(Json(control.apply(change).await.map_err(within_settings)?))
+}
+
+/// None where the field is absent; what is wrong with it is noted.
+fn policy(fields: &mut Fields, name: &str, known: &Known) -> Option<PolicyChange> {
+    let given = fields.take(name)?;
+    if given == Value::Null {
+        return Some(PolicyChange::Clear);
+    }
+    match policy_from_json(&given, known) {
+        Ok(policy) => Some(PolicyChange::Set(policy)),
+        Err(problems) => {
+            fields.add(problems.into_iter().map(|problem| ChangeProblem {
+                pointer: format!("/{name}{}", problem.path),
+                message: problem.message,
+                service: None,
+            }));
+            Some(PolicyChange::Keep)
         }
     }
-    let change = match fields.take("balancer") {
-        None => {
-            fields.add([ChangeProblem::plain(
-                "\"balancer\" is missing, such as {\"balancer\": {\"plugin\": \"maglev\"}}",
-            )]);
-            None
-        }
-        Some(Value::Null) => Some(Change::ClearOverlay { service }),
-        Some(balancer) => match policy_from_json(&balancer, &known_plugins(&control)?) {
-            Ok(policy) => Some(Change::SetBalancer { service, policy }),
-            Err(problems) => {
-                fields.add(problems.into_iter().map(|problem| ChangeProblem {
-                    pointer: format!("/balancer{}", problem.path),
-                    message: problem.message,
-                    service: None,
-                }));
-                None
-            }
-        },
-    };
-    fields.finish()?;
-    let applied = control.apply(change.expect("no problem was found with it")).await;
-    Ok(Json(applied.map_err(within_settings)?))
 }
 
 /// The configuration file's policies hold for the service again.
@@ -115,7 +129,7 @@ fn known_plugins(control: &Control) -> Result<Known, Refusal> {
 fn within_settings(refusal: Refusal) -> Refusal {
     let Refusal::Invalid { detail, mut problems } = refusal else { return refusal };
     for problem in &mut problems {
-        if !problem.pointer.is_empty() {
+        if !problem.pointer.is_empty() && !problem.pointer.starts_with(DISCOVERY_SETTINGS) {
             problem.pointer = format!("/balancer/settings{}", problem.pointer);
         }
     }

@@ -1,4 +1,4 @@
-//! Who the endpoints of a service are now: the configuration's addresses, names resolved, slots given.
+//! Who the endpoints of a service are now: the configuration's or a source's addresses, names resolved, slots given.
 
 pub mod names;
 mod slots;
@@ -7,7 +7,7 @@ pub use slots::{SlotTable, Wanted};
 
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::model::{EndpointSpec, EndpointState, InstantUs, ServiceConfig, Slot};
+use crate::model::{EndpointSpec, EndpointState, InstantUs, Slot};
 use names::Names;
 
 /// The membership of one service, by slot.
@@ -23,40 +23,43 @@ pub struct Membership {
 
 /// `before` is the service's last membership, from which an endpoint that stays takes the instant it became available.
 pub fn membership(
-    service: &ServiceConfig,
+    specs: &[EndpointSpec],
     names: &Names,
     mut slots: SlotTable,
     before: &[Option<EndpointState>],
     now_us: InstantUs,
 ) -> Membership {
     let mut unresolved = Vec::new();
-    let mut specs = Vec::new();
-    for spec in &service.endpoints {
+    let mut found = Vec::new();
+    for spec in specs {
         match addresses(spec, names) {
-            Some(addresses) => specs.extend(addresses.into_iter().map(|address| (spec, address))),
+            Some(addresses) => found.extend(addresses.into_iter().map(|address| (spec, address))),
             None => unresolved.push(spec.address.host().to_owned()),
         }
     }
     // A name and an address may mean the same endpoint: the first wins.
     let mut seen = std::collections::HashSet::new();
-    specs.retain(|(_, address)| seen.insert(*address));
-    let wanted: Vec<_> = specs.iter().map(|&(spec, address)| Wanted { label: spec.address.clone(), address }).collect();
+    found.retain(|(_, address): &(&EndpointSpec, SocketAddr)| seen.insert(*address));
+    let wanted: Vec<_> = found
+        .iter()
+        .map(|&(spec, address)| Wanted { id: spec.id.clone(), label: spec.address.clone(), address })
+        .collect();
     let assigned = slots.assign(&wanted);
     let waiting = assigned.iter().filter(|endpoint| endpoint.is_none()).count();
     let mut endpoints: Vec<Option<EndpointState>> = (0..slots.len()).map(|_| None).collect();
-    for ((spec, _), endpoint) in specs.into_iter().zip(assigned) {
+    for ((spec, _), endpoint) in found.into_iter().zip(assigned) {
         let Some(endpoint) = endpoint else { continue };
         let stays = before
             .get(endpoint.slot as usize)
             .and_then(Option::as_ref)
-            .filter(|before| before.available && Arc::ptr_eq(&before.endpoint, &endpoint));
+            .filter(|before| before.available == spec.healthy && Arc::ptr_eq(&before.endpoint, &endpoint));
         let slot: Slot = endpoint.slot;
         endpoints[slot as usize] = Some(EndpointState {
             weight: spec.weight,
             priority: spec.priority,
             zone: spec.zone.clone(),
             metadata: spec.metadata.clone(),
-            available: true,
+            available: spec.healthy,
             since_us: stays.map_or(now_us, |before| before.since_us),
             endpoint,
         });

@@ -77,6 +77,11 @@ impl Names {
         Ok(Arc::new(Self { resolver, table: Mutex::default(), earlier: Notify::new(), changed: Notify::new() }))
     }
 
+    /// What asks the name servers.
+    pub fn resolver(&self) -> TokioResolver {
+        self.resolver.clone()
+    }
+
     /// In order; none where the name has never been resolved.
     pub fn addresses(&self, host: &str) -> Option<Vec<IpAddr>> {
         self.table().get(host).and_then(Entry::addresses)

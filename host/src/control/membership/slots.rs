@@ -15,6 +15,8 @@ const SLOTS_MIN: usize = 16;
 /// An endpoint that a service should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
+    /// Empty where the configuration gives the endpoint: then the label is its registration.
+    pub id: Box<str>,
     pub label: HostPort,
     pub address: SocketAddr,
 }
@@ -50,6 +52,9 @@ impl SlotTable {
             })
             .collect();
         let mut seen = HashSet::new();
+        // Ten thousand newcomers would each look through all slots otherwise.
+        let free = self.slots.iter().enumerate().filter(|(_, endpoint)| endpoint.strong_count() == 0);
+        let mut free: Vec<usize> = free.map(|(slot, _)| slot).rev().collect();
         wanted
             .iter()
             .zip(known)
@@ -58,13 +63,13 @@ impl SlotTable {
                 if !seen.insert(key) {
                     return None;
                 }
-                known.or_else(|| self.join(key, wanted))
+                known.or_else(|| self.join(key, wanted, free.pop()))
             })
             .collect()
     }
 
-    fn join(&mut self, key: u64, wanted: &Wanted) -> Option<Arc<Endpoint>> {
-        let free = self.slots.iter().position(|endpoint| endpoint.strong_count() == 0);
+    /// `free` is the lowest slot that nobody holds.
+    fn join(&mut self, key: u64, wanted: &Wanted, free: Option<usize>) -> Option<Arc<Endpoint>> {
         let slot = match free {
             Some(slot) => slot,
             None if self.slots.len() < self.slots_max() => {
@@ -97,7 +102,12 @@ impl SlotTable {
 /// WIT `endpoint.key`: the same on every gateway and after a restart. What the configuration calls the
 /// endpoint is its registration.
 fn key_of(service: &ServiceName, wanted: &Wanted) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(format!("{service}\0{}\0{}", wanted.label, wanted.address).as_bytes())
+    let address = wanted.address;
+    let text = match &*wanted.id {
+        "" => format!("{service}\0{}\0{address}", wanted.label),
+        id => format!("{service}\0{id}\0{address}"),
+    };
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
 
 #[cfg(test)]
@@ -110,7 +120,11 @@ mod tests {
 
     fn wanted(port: u16) -> Wanted {
         let label = format!("10.0.0.1:{}", 1 + port);
-        Wanted { address: label.parse().expect("an address"), label: label.parse().expect("an address") }
+        Wanted {
+            id: Box::default(),
+            address: label.parse().expect("an address"),
+            label: label.parse().expect("an address"),
+        }
     }
 
     fn slots(endpoints: &[Option<Arc<Endpoint>>]) -> Vec<Option<Slot>> {

@@ -20,7 +20,7 @@ const VERSIONS_KEPT_MAX: usize = 16;
 impl Publisher {
     /// An error means that nothing has changed.
     pub(super) async fn apply(&mut self, change: Change) -> Result<Applied, Refusal> {
-        let by_itself = matches!(change, Change::Refresh | Change::Restart { .. });
+        let by_itself = matches!(change, Change::Refresh | Change::Restart { .. } | Change::Discovered { .. });
         let metric = match change {
             Change::GiveUp { .. } => telemetry::Change::RolledBack,
             Change::Withdraw { .. } => telemetry::Change::Withdrawn,
@@ -108,7 +108,8 @@ fn describe(change: &Change) -> String {
         Change::Forget { plugin } => format!("removal of plugin {plugin}"),
         Change::StartCanary { plugin, version, .. } => format!("canary of {plugin} {version}"),
         Change::EndCanary { plugin } => format!("end of the canary of plugin {plugin}"),
-        Change::SetBalancer { service, policy } => format!("balancer {} for service {service}", policy.plugin),
+        Change::SetPolicies { service, .. } => format!("other policies for service {service}"),
+        Change::Discovered { memberships } => format!("endpoints found for {} services", memberships.len()),
         Change::ClearOverlay { service } => format!("removal of the overlay of service {service}"),
         Change::Refresh => "change of endpoints".to_owned(),
         Change::Restart { service, worker, .. } => format!("restart for service {service} on worker {worker}"),

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::{
     control::{canary::Canary, overlay::Overlay},
-    model::{Config, Percent, PluginName, PolicyConfig, ServiceConfig, ServiceName, VersionId},
+    model::{Config, EndpointSpec, Grants, Percent, PluginName, PolicyConfig, ServiceConfig, ServiceName, VersionId},
 };
 
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Desired {
     pub bases: Arc<BTreeMap<PluginName, Base>>,
     pub overlay: Overlay,
     pub canaries: BTreeMap<PluginName, Canary>,
+    /// What the sources of endpoints said last, of services that have one.
+    pub discovered: Arc<BTreeMap<ServiceName, Arc<[EndpointSpec]>>>,
 }
 
 /// The version of a plugin that is there without any upload.
@@ -50,6 +52,15 @@ pub struct Binding {
     pub candidate: Option<(VersionId, Percent)>,
 }
 
+/// What finds a service's endpoints, and within which bounds: two that are equal need no new source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceBinding {
+    pub policy: PolicyConfig,
+    pub version: VersionId,
+    pub memory_bytes_max: usize,
+    pub grants: Arc<Grants>,
+}
+
 impl Desired {
     /// The version of a plugin that is in use; none where there is no such plugin.
     pub fn active(&self, plugin: &PluginName) -> Option<VersionId> {
@@ -76,8 +87,43 @@ impl Desired {
         self.overlay.services.get(service)?.balancer.as_ref()
     }
 
-    /// The services whose policy is of this plugin.
+    /// What finds the endpoints of a service; none where the file gives them.
+    pub fn discovery<'a>(&'a self, service: &'a ServiceConfig) -> Option<&'a PolicyConfig> {
+        self.overlay_discovery(&service.name).or(service.discovery.as_ref())
+    }
+
+    pub fn overlay_discovery(&self, service: &ServiceName) -> Option<&PolicyConfig> {
+        self.overlay.services.get(service)?.discovery.as_ref()
+    }
+
+    /// The endpoints of a service, wherever they come from.
+    pub fn endpoints<'a>(&'a self, service: &'a ServiceConfig) -> &'a [EndpointSpec] {
+        match self.discovery(service) {
+            Some(_) => self.discovered.get(&service.name).map_or(&[], |endpoints| endpoints),
+            None => &service.endpoints,
+        }
+    }
+
+    /// None where the file gives the endpoints; one sentence where no version is there.
+    pub fn source(&self, service: &ServiceConfig) -> Result<Option<SourceBinding>, String> {
+        let Some(policy) = self.discovery(service) else { return Ok(None) };
+        let plugin = &policy.plugin;
+        let version = self.active(plugin).ok_or_else(|| self.no_such_plugin(plugin))?;
+        let grants = self.file.plugins.get(plugin).map(|options| Arc::clone(&options.grants)).unwrap_or_default();
+        let memory_bytes_max = self.memory_bytes_max(plugin);
+        Ok(Some(SourceBinding { policy: policy.clone(), version, memory_bytes_max, grants }))
+    }
+
+    /// The services that some policy of this plugin decides for.
     pub fn bound(&self, plugin: &PluginName) -> Vec<ServiceName> {
+        let uses = |service: &&ServiceConfig| {
+            self.policy(service).plugin == *plugin || self.discovery(service).is_some_and(|used| used.plugin == *plugin)
+        };
+        self.file.services.values().filter(uses).map(|service| service.name.clone()).collect()
+    }
+
+    /// The services that a balancer of this plugin decides for: those that a canary can be of.
+    pub fn balanced_by(&self, plugin: &PluginName) -> Vec<ServiceName> {
         let services = self.file.services.values();
         services.filter(|service| self.policy(service).plugin == *plugin).map(|service| service.name.clone()).collect()
     }
@@ -108,7 +154,7 @@ impl Desired {
             .canaries
             .iter()
             .filter(|(plugin, canary)| {
-                let bound = self.bound(plugin);
+                let bound = self.balanced_by(plugin);
                 let covers_none = match &canary.service {
                     Some(only) => !bound.contains(only),
                     None => bound.is_empty(),
@@ -128,6 +174,9 @@ impl Desired {
         for service in services {
             let Some(config) = self.file.services.get(service) else { continue };
             reduced.overlay.plugins.remove(&self.policy(config).plugin);
+            if let Some(discovery) = self.discovery(config) {
+                reduced.overlay.plugins.remove(&discovery.plugin);
+            }
             reduced.overlay.services.remove(service);
         }
         reduced

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::{Published, Publisher, desired::Desired, transaction::Draft};
 use crate::{
     control::{
-        change::{Change, Refusal},
+        change::{Change, PolicyChange, Refusal},
+        discovery::lost,
         history::{About, HistoryKind},
         overlay::ServiceOverlay,
     },
-    model::{PluginName, PolicyConfig, ServiceName, VersionId},
+    model::{EndpointSpec, PluginName, ServiceName, VersionId},
 };
 
 /// A draft, and what will be said of it when it has come about.
@@ -62,7 +63,10 @@ impl Publisher {
             }
             Change::EndCanary { plugin } => self.end_canary(desired, &plugin),
             Change::Withdraw { plugin, number, reason } => self.withdraw(desired, &plugin, number, &reason),
-            Change::SetBalancer { service, policy } => set_balancer(desired, &service, policy),
+            Change::SetPolicies { service, balancer, discovery, force } => {
+                set_policies(desired, &service, balancer, discovery, force)
+            }
+            Change::Discovered { memberships } => Ok(discovered(desired, memberships)),
             Change::ClearOverlay { service } => clear_overlay(desired, &service),
             Change::Restart { service, worker, version } => {
                 if before.plugin_of(&service, version).is_none() || worker >= self.gateway.worker_count() {
@@ -78,11 +82,59 @@ impl Publisher {
     }
 }
 
-fn set_balancer(mut desired: Desired, service: &ServiceName, policy: PolicyConfig) -> Result<Intent, Refusal> {
+fn set_policies(
+    mut desired: Desired,
+    service: &ServiceName,
+    balancer: PolicyChange,
+    discovery: PolicyChange,
+    force: bool,
+) -> Result<Intent, Refusal> {
     must_have_service(&desired, service)?;
-    let what = format!("its balancer is {}, with {}", policy.plugin, policy.settings);
-    desired.overlay.services.insert(service.clone(), ServiceOverlay { balancer: Some(policy) });
-    Ok(Intent::of_service(desired, HistoryKind::PolicyChanged, service, what))
+    let mut overlay = desired.overlay.services.remove(service).unwrap_or_default();
+    let mut what = Vec::new();
+    let reopened = discovery != PolicyChange::Keep;
+    for (name, change, place) in
+        [("balancer", balancer, &mut overlay.balancer), ("discovery", discovery, &mut overlay.discovery)]
+    {
+        match change {
+            PolicyChange::Keep => {}
+            PolicyChange::Clear => {
+                what.push(format!("its {name} is the configuration file's"));
+                *place = None;
+            }
+            PolicyChange::Set(policy) => {
+                what.push(format!("its {name} is {}, with {}", policy.plugin, policy.settings));
+                *place = Some(policy);
+            }
+        }
+    }
+    if overlay != ServiceOverlay::default() {
+        desired.overlay.services.insert(service.clone(), overlay);
+    }
+    let mut intent = Intent::of_service(desired, HistoryKind::PolicyChanged, service, what.join("; "));
+    intent.draft.forced = force;
+    // Asked for by name: what was held back is looked at again.
+    intent.draft.reopened = Some(service.clone()).filter(|_| reopened && force);
+    Ok(intent)
+}
+
+fn discovered(mut desired: Desired, memberships: Vec<(ServiceName, Arc<[EndpointSpec]>)>) -> Intent {
+    let mut all = (*desired.discovered).clone();
+    let mut what = Vec::new();
+    let one = match memberships.as_slice() {
+        [(service, _)] => Some(service.clone()),
+        _ => None,
+    };
+    for (service, endpoints) in memberships {
+        let before = all.insert(service.clone(), Arc::clone(&endpoints));
+        let before = before.as_deref().unwrap_or_default();
+        let (joined, left) = (lost(&endpoints, before), lost(before, &endpoints));
+        what.push(format!("service {service}: {joined} endpoints joined, {left} left, {} are there", endpoints.len()));
+    }
+    desired.discovered = Arc::new(all);
+    let mut intent = Intent::new(desired, HistoryKind::MembershipChanged, what.join("; "));
+    intent.about.service = one;
+    intent
 }
 
 /// Also for a service that the file does not have any more.

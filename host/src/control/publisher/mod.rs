@@ -14,11 +14,13 @@ mod instances;
 mod intent;
 mod plan;
 mod reload;
+mod sources;
 mod transaction;
 mod versions;
 
 pub use plan::route_label;
 pub use reload::bases;
+pub use sources::{DISCOVERY_SETTINGS, Opened};
 
 use std::{
     sync::{Arc, Weak},
@@ -28,12 +30,13 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
-    desired::{Binding, Desired},
+    desired::{Binding, Desired, SourceBinding},
     transaction::{Draft, Versions},
 };
 use super::{
     canary::CanaryBook,
     change::{Applied, Change, Refusal},
+    discovery::Sources,
     history::{About, History, HistoryKind},
     membership::{SlotTable, names::Names},
     overlay::OverlayFile,
@@ -70,6 +73,7 @@ pub struct Published {
 #[derive(Clone)]
 pub struct PublishedService {
     pub binding: Binding,
+    pub source: Option<SourceBinding>,
     pub slots: SlotTable,
     /// Endpoints that wait for a slot.
     pub waiting: usize,
@@ -80,6 +84,7 @@ pub struct PublishedService {
 pub struct ServiceInForce<'a> {
     pub snapshot: &'a Arc<ServiceSnapshot>,
     pub binding: &'a Binding,
+    pub source: Option<&'a SourceBinding>,
     pub slots: &'a SlotTable,
     pub waiting: usize,
 }
@@ -88,7 +93,8 @@ impl Published {
     pub fn service(&self, name: &ServiceName) -> Option<ServiceInForce<'_>> {
         let index = *self.snapshot.by_name.get(name)?;
         let (snapshot, service) = (self.snapshot.services.get(index)?, self.services.get(index)?);
-        Some(ServiceInForce { snapshot, binding: &service.binding, slots: &service.slots, waiting: service.waiting })
+        let PublishedService { binding, source, slots, waiting } = service;
+        Some(ServiceInForce { snapshot, binding, source: source.as_ref(), slots, waiting: *waiting })
     }
 
     /// Versions with live instances, and those that are needed though they have none.
@@ -139,6 +145,7 @@ pub struct Parts {
     pub clock: Clock,
     pub events: mpsc::UnboundedSender<WorkerEvent>,
     pub read_config: ReadConfig,
+    pub sources: Arc<Sources>,
     /// Of the plugins' seeds.
     pub seed: u64,
 }
@@ -156,6 +163,7 @@ pub struct Publisher {
     clock: Clock,
     events: mpsc::UnboundedSender<WorkerEvent>,
     read_config: ReadConfig,
+    sources: Arc<Sources>,
     random: fastrand::Rng,
     current: watch::Sender<Option<Arc<Published>>>,
     canaries_started: u64,
@@ -166,7 +174,7 @@ impl Publisher {
     /// version that is damaged, say), the service starts without it, and that is reported.
     pub async fn start(parts: Parts, desired: Desired) -> Result<Self, Refusal> {
         let Parts { gateway, runtime, store, overlay_file, names, metrics, canaries, history, .. } = parts;
-        let Parts { gone, clock, events, read_config, seed, .. } = parts;
+        let Parts { gone, clock, events, read_config, sources, seed, .. } = parts;
         let (current, _) = watch::channel(None);
         let mut publisher = Self {
             gateway,
@@ -181,6 +189,7 @@ impl Publisher {
             clock,
             events,
             read_config,
+            sources,
             random: fastrand::Rng::with_seed(seed),
             current,
             canaries_started: 0,
@@ -214,7 +223,7 @@ impl Publisher {
     }
 
     async fn run(mut self, mut changes: mpsc::Receiver<(Change, oneshot::Sender<Result<Applied, Refusal>>)>) {
-        let names = Arc::clone(&self.names);
+        let (names, sources) = (Arc::clone(&self.names), Arc::clone(&self.sources));
         let mut retry = tokio::time::interval(SLOT_RETRY);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -224,13 +233,23 @@ impl Publisher {
                     // Whoever asked may have gone; the change holds all the same.
                     let _ = answer.send(self.apply(change).await);
                 }
+                () = sources.found() => self.take_found().await,
                 () = names.changed() => drop(self.apply(Change::Refresh).await),
                 _ = retry.tick() => {
                     if self.someone_waits() {
                         drop(self.apply(Change::Refresh).await);
                     }
+                    self.take_found().await;
                 }
             }
+        }
+    }
+
+    /// All memberships that were found since the last time, as one change. What was refused is tried again.
+    async fn take_found(&mut self) {
+        let found = self.sources.take_found();
+        if !found.is_empty() && self.apply(Change::Discovered { memberships: found.clone() }).await.is_err() {
+            self.sources.put_back(found);
         }
     }
 

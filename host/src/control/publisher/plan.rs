@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Published,
-    desired::{Binding, Desired},
+    desired::{Binding, Desired, SourceBinding},
 };
 use crate::{
     control::{
@@ -30,6 +30,8 @@ pub struct Plan {
 
 pub struct ServicePlan {
     pub binding: Binding,
+    /// None where the file gives the endpoints.
+    pub source: Option<SourceBinding>,
     pub slots: SlotTable,
     /// Endpoints that wait for a slot.
     pub waiting: usize,
@@ -64,6 +66,9 @@ impl Plan {
             for version in versions {
                 needed.entry((policy.plugin.clone(), version)).or_default().push(service.config.name.clone());
             }
+            if let Some(SourceBinding { policy, version, .. }) = &plan.source {
+                needed.entry((policy.plugin.clone(), *version)).or_default().push(service.config.name.clone());
+            }
         }
         needed
     }
@@ -84,14 +89,16 @@ pub fn plan(
     let mut problems = Vec::new();
     let (mut snapshots, mut services, mut unresolved) = (Vec::new(), Vec::new(), Vec::new());
     for config in desired.file.services.values() {
-        let binding = match desired.binding(config) {
-            Ok(binding) => binding,
+        let (binding, source) = match desired.binding(config).and_then(|binding| Ok((binding, desired.source(config)?)))
+        {
+            Ok(bindings) => bindings,
             Err(message) => {
                 problems.push(ChangeProblem::of(&config.name, message));
                 continue;
             }
         };
-        let (snapshot, service, names) = plan_service(before, config, binding, names, restarts, now_us);
+        let (snapshot, service, names) =
+            plan_service(before, &desired, config, (binding, source), names, restarts, now_us);
         unresolved.extend(names.into_iter().map(|name| (config.name.clone(), name)));
         snapshots.push(snapshot);
         services.push(service);
@@ -116,8 +123,9 @@ pub fn plan(
 
 fn plan_service(
     before: Option<&Published>,
+    desired: &Desired,
     config: &ServiceConfig,
-    binding: Binding,
+    (binding, source): (Binding, Option<SourceBinding>),
     names: &Names,
     restarts: &[(ServiceName, usize)],
     now_us: InstantUs,
@@ -125,8 +133,9 @@ fn plan_service(
     let before = before.and_then(|before| before.service(&config.name));
     let slots = before.map_or_else(|| SlotTable::new(config.name.clone()), |before| before.slots.clone());
     let old_endpoints = before.map_or(&[][..], |before| &before.snapshot.endpoints);
-    let members = membership(config, names, slots, old_endpoints, now_us);
-    let config = ServiceConfig { balancer: binding.policy.clone(), ..config.clone() };
+    let members = membership(desired.endpoints(config), names, slots, old_endpoints, now_us);
+    let discovery = source.as_ref().map(|source| source.policy.clone());
+    let config = ServiceConfig { balancer: binding.policy.clone(), discovery, ..config.clone() };
     let same_members = before.is_some_and(|before| same_members(&before.snapshot.endpoints, &members.endpoints));
     let snapshot = match before {
         // The same `Arc`, so that nobody takes it for a change.
@@ -146,7 +155,7 @@ fn plan_service(
     } else {
         Instances::ReplaceOn(restarted)
     };
-    let plan = ServicePlan { binding, slots: members.slots, waiting: members.waiting, instances };
+    let plan = ServicePlan { binding, source, slots: members.slots, waiting: members.waiting, instances };
     (snapshot, plan, members.unresolved)
 }
 

@@ -1,7 +1,7 @@
 //! One change, whole or not at all: load → make → save and restore → adopt → keep.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Weak},
 };
 
@@ -15,6 +15,7 @@ use super::{
     inherit::inherit,
     instances::{Arms, ArmsByService, FaultInMaking, Recipes, make_all, recipes},
     plan::{Plan, plan, route_label},
+    sources::Opened,
 };
 use crate::{
     control::change::{Applied, ChangeProblem, Refusal, Restore, WorkerAdoption},
@@ -36,11 +37,23 @@ pub struct Draft {
     pub components: Vec<(PluginName, Bytes)>,
     /// The plugin whose uploaded versions go.
     pub forgotten: Option<PluginName>,
+    /// Whether a source may take more than half of a service's endpoints away by coming into use.
+    pub forced: bool,
+    /// A service whose source is made anew though nothing else changed for it.
+    pub reopened: Option<ServiceName>,
 }
 
 impl Draft {
     pub fn of(desired: Desired) -> Self {
-        Self { desired, restarts: Vec::new(), loaded: Vec::new(), components: Vec::new(), forgotten: None }
+        Self {
+            desired,
+            restarts: Vec::new(),
+            loaded: Vec::new(),
+            components: Vec::new(),
+            forgotten: None,
+            forced: false,
+            reopened: None,
+        }
     }
 }
 
@@ -57,21 +70,26 @@ struct Prepared {
 
 impl Publisher {
     /// Carries a change out. An error means that nothing has changed.
-    pub(super) async fn transact(&mut self, draft: Draft) -> Result<Applied, Refusal> {
+    pub(super) async fn transact(&mut self, mut draft: Draft) -> Result<Applied, Refusal> {
         let before = self.current.borrow().clone();
+        let opened = self.open_sources(before.as_deref(), &mut draft).await?;
         self.names.learn(host_names(&draft.desired)).await;
         let now_us = self.clock.now_us();
         let plan = plan(before.as_deref(), draft.desired, &self.names, &draft.restarts, now_us)
             .map_err(|problems| Refusal::invalid("the change was refused", problems))?;
-        let Some(before) = before else { return self.publish(None, plan, draft.loaded, draft.components).await };
+        let Some(before) = before else {
+            return self.publish(None, plan, opened, draft.loaded, draft.components).await;
+        };
         let same_file = before.desired.file == plan.desired.file;
-        if !same_file || !plan.keeps_all_instances() || shows_change(&before, &plan) {
-            return self.publish(Some(before), plan, draft.loaded, draft.components).await;
+        let same_sources = opened.is_empty() && same_sources(&before, &plan);
+        if !same_file || !same_sources || !plan.keeps_all_instances() || shows_change(&before, &plan) {
+            return self.publish(Some(before), plan, opened, draft.loaded, draft.components).await;
         }
         let kept = |(plugin, component): &(PluginName, Bytes)| self.store.contains(plugin, VersionId::of(component));
         let nothing = before.desired.overlay == plan.desired.overlay
             && draft.components.iter().all(kept)
             && draft.forgotten.is_none()
+            && Arc::ptr_eq(&before.desired.discovered, &plan.desired.discovered)
             && bases_equal(&before.desired, &plan.desired);
         if nothing {
             return Ok(Applied { generation: before.snapshot.generation, ..Applied::default() });
@@ -86,8 +104,10 @@ impl Publisher {
         plan: Plan,
         components: &[(PluginName, Bytes)],
     ) -> Result<Applied, Refusal> {
-        let staged = self.stage(&plan.desired, components)?;
-        self.commit(staged)?;
+        if before.desired.overlay != plan.desired.overlay || !components.is_empty() {
+            let staged = self.stage(&plan.desired, components)?;
+            self.commit(staged)?;
+        }
         let generation = before.snapshot.generation;
         self.current.send_replace(Some(Arc::new(Published {
             desired: plan.desired,
@@ -103,17 +123,23 @@ impl Publisher {
         &mut self,
         before: Option<Arc<Published>>,
         plan: Plan,
+        opened: Vec<Opened>,
         loaded: Vec<Arc<Version>>,
         components: Vec<(PluginName, Bytes)>,
     ) -> Result<Applied, Refusal> {
         let prepared = self.prepare(before.as_deref(), plan, loaded).await?;
-        let staged = self.stage(&prepared.plan.desired, &components)?;
+        let same_overlay =
+            before.as_ref().is_some_and(|before| before.desired.overlay == prepared.plan.desired.overlay);
+        let staged = match same_overlay && components.is_empty() {
+            true => None,
+            false => Some(self.stage(&prepared.plan.desired, &components)?),
+        };
         self.book_canaries(&prepared.plan.desired);
         let Prepared { plan, versions, states, restores, faults } = prepared;
         let adoptions = match self.gateway.adopt(states).await {
             Ok(adoptions) => adoptions,
             Err(_) => {
-                self.unstage(staged);
+                staged.into_iter().for_each(|staged| self.unstage(staged));
                 return Err(Refusal::ShuttingDown);
             }
         };
@@ -121,8 +147,9 @@ impl Publisher {
         let generation = plan.snapshot.generation;
         self.note_replacements(&plan);
         self.install(before.as_deref(), plan, versions);
+        self.sources.replace(opened, self.current.borrow().as_deref().expect("just installed"));
         // The change is in force. That it would be lost by a restart is something to say, not a reason to take it back.
-        if let Err(refusal) = self.commit(staged) {
+        if let Some(Err(refusal)) = staged.map(|staged| self.commit(staged)) {
             warnings.push(format!("the change is in force, but would be lost by a restart: {refusal}"));
         }
         self.report(faults);
@@ -137,7 +164,7 @@ impl Publisher {
         loaded: Vec<Arc<Version>>,
     ) -> Result<Prepared, Refusal> {
         let refused = |problems| Refusal::invalid("the change was refused", problems);
-        let versions = self.load(before, &plan, loaded).await.map_err(refused)?;
+        let versions = self.load(before, &plan.desired, plan.needed_versions(), loaded).await.map_err(refused)?;
         let version = |binding: &Binding, id| Arc::clone(&versions[&(binding.policy.plugin.clone(), id)]);
         let in_use = |service: &ServiceName, new: &Binding, id| {
             let old = before.and_then(|before| before.service(service)).map(|service| service.binding);
@@ -161,23 +188,24 @@ impl Publisher {
     }
 
     /// Every version that the plan needs: those loaded before, and the rest in parallel.
-    async fn load(
+    pub(super) async fn load(
         &self,
         before: Option<&Published>,
-        plan: &Plan,
+        desired: &Desired,
+        needed: BTreeMap<(PluginName, VersionId), Vec<ServiceName>>,
         loaded: Vec<Arc<Version>>,
     ) -> Result<Versions, Vec<ChangeProblem>> {
         let loaded: HashMap<_, _> =
             loaded.into_iter().map(|version| ((version.plugin().clone(), version.id()), version)).collect();
         let mut versions = Versions::new();
         let mut loading = Blocking::new();
-        for (key, services) in plan.needed_versions() {
+        for (key, services) in needed {
             let known = loaded.get(&key).or_else(|| before.and_then(|before| before.versions.get(&key)));
             if let Some(version) = known {
                 versions.insert(key, Arc::clone(version));
                 continue;
             }
-            let base = plan.desired.bases.get(&key.0).filter(|base| base.version == key.1);
+            let base = desired.bases.get(&key.0).filter(|base| base.version == key.1);
             let (component, runtime, store) =
                 (base.map(|base| base.component.clone()), Arc::clone(&self.runtime), Arc::clone(&self.store));
             let load = move || {
@@ -282,6 +310,7 @@ impl Publisher {
             .into_iter()
             .map(|service| PublishedService {
                 binding: service.binding,
+                source: service.source,
                 slots: service.slots,
                 waiting: service.waiting,
             })
@@ -310,6 +339,11 @@ fn shows_change(before: &Published, plan: &Plan) -> bool {
         || old.iter().zip(&plan.snapshot.services).any(|(old, new)| !Arc::ptr_eq(old, new))
 }
 
+fn same_sources(before: &Published, plan: &Plan) -> bool {
+    before.services.len() == plan.services.len()
+        && before.services.iter().zip(&plan.services).all(|(old, new)| old.source == new.source)
+}
+
 fn bases_equal(one: &Desired, other: &Desired) -> bool {
     let versions = |desired: &Desired| {
         desired.bases.iter().map(|(plugin, base)| (plugin.clone(), base.version, base.source)).collect::<Vec<_>>()
@@ -319,7 +353,7 @@ fn bases_equal(one: &Desired, other: &Desired) -> bool {
 
 /// All host names among the endpoints.
 fn host_names(desired: &Desired) -> std::collections::BTreeSet<String> {
-    let endpoints = desired.file.services.values().flat_map(|service| &service.endpoints);
+    let endpoints = desired.file.services.values().flat_map(|service| desired.endpoints(service));
     let names = endpoints.filter(|endpoint| endpoint.address.socket_addr().is_none());
     names.map(|endpoint| endpoint.address.host().to_owned()).collect()
 }

@@ -120,14 +120,14 @@ impl Publisher {
             };
             return Err(Refusal::invalid("the canary is not possible", vec![problem]));
         }
-        let bound = desired.bound(plugin);
+        let bound = desired.balanced_by(plugin);
         match &service {
             Some(service) if !bound.contains(service) => {
                 must_have_service(&desired, service)?;
                 return Err(Refusal::Conflict(format!("service {service} does not use plugin {plugin}")));
             }
             None if bound.is_empty() => {
-                return Err(Refusal::Conflict(format!("no service uses plugin {plugin}")));
+                return Err(Refusal::Conflict(format!("no service balances with plugin {plugin}")));
             }
             _ => {}
         }
@@ -164,7 +164,7 @@ impl Publisher {
         let version = loaded
             .map_err(|error| Refusal::Failed(format!("compiling failed: {error}")))?
             .map_err(|error| Refusal::invalid("this is no plugin", vec![ChangeProblem::plain(error.to_string())]))?;
-        if version.kind() != PluginKind::Balancer {
+        if !PluginKind::AVAILABLE.contains(&version.kind()) {
             let message = format!("a plugin of kind {} is not available in this version of Sluice", version.kind());
             return Err(Refusal::invalid("this plugin cannot be used", vec![ChangeProblem::plain(message)]));
         }

@@ -1,8 +1,10 @@
 //! What `GET` shows: plain values made from what is in force and what has been counted.
 
+mod discovery;
 mod plugins;
 mod services;
 
+pub use discovery::{DiscoveryReport, ErrorReport, HeldBackReport};
 pub use plugins::{
     ArmReport, CanaryReport, LatencyReport, PluginReport, VersionReport, VersionUse, names as plugin_names, plugin,
     plugins,

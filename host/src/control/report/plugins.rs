@@ -13,7 +13,7 @@ use crate::{
         publisher::{Published, desired::Source},
     },
     model::{PluginKind, PluginName, ServiceName, VersionId},
-    plugin::StoredVersion,
+    plugin::{self, StoredVersion},
     telemetry::{LatencySummary, PluginTotals},
 };
 
@@ -202,8 +202,7 @@ fn report(control: &Control, current: &Published, name: &PluginName) -> Result<P
         canary(control, name, active, running, covered.cloned())
     });
     Ok(PluginReport {
-        // The only kind of this version; another is refused when it is pushed.
-        kind: PluginKind::Balancer,
+        kind: kind(current, name),
         active,
         source: desired.active_source(name),
         previous: desired.overlay.plugins.get(name).map(|overlay| overlay.previous.clone()).unwrap_or_default(),
@@ -213,6 +212,13 @@ fn report(control: &Control, current: &Published, name: &PluginName) -> Result<P
         canary,
         name: name.clone(),
     })
+}
+
+/// By what it is loaded for, or by what the binary brings; a balancer where nothing is known.
+fn kind(current: &Published, name: &PluginName) -> PluginKind {
+    let loaded = current.live_versions().into_iter().find(|version| version.plugin() == name);
+    let stock = || plugin::stock().iter().find(|stock| stock.name == name.as_str()).map(|stock| stock.kind);
+    loaded.map(|version| version.kind()).or_else(stock).unwrap_or(PluginKind::Balancer)
 }
 
 fn versions(control: &Control, current: &Published, name: &PluginName) -> Result<Vec<VersionReport>, Refusal> {

@@ -5,14 +5,19 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::plugins::{ArmReport, CanaryReport, LatencyReport, arm, canary};
+use super::{
+    discovery::{self, DiscoveryReport},
+    plugins::{ArmReport, CanaryReport, LatencyReport, arm, canary},
+};
 use crate::{
     control::{
         change::Refusal,
         handle::Control,
         publisher::{Published, ServiceInForce, desired::Source},
     },
-    model::{EndpointState, Outcome, PluginName, PolicyConfig, Protocol, ServiceConfig, ServiceName, VersionId},
+    model::{
+        EndpointSpec, EndpointState, Outcome, PluginName, PolicyConfig, Protocol, ServiceConfig, ServiceName, VersionId,
+    },
     telemetry::EndpointTotals,
 };
 
@@ -21,6 +26,9 @@ pub struct ServiceReport {
     #[schema(value_type = String)]
     pub name: ServiceName,
     pub balancer: PolicyReport,
+    /// What finds the endpoints; absent where the configuration file gives them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<DiscoveryReport>,
     pub endpoints: Vec<EndpointReport>,
     /// Endpoints that get no requests yet, because others that left must drain first.
     pub waiting: usize,
@@ -160,8 +168,9 @@ fn report(
     let one = || std::iter::once(config.name.clone());
     ServiceReport {
         balancer: policy(current, binding.version, config, file),
+        discovery: discovery::report(control, current, service),
         waiting: service.waiting,
-        unresolved: unresolved(control, config),
+        unresolved: unresolved(control, file.map_or(&[], |file| current.desired.endpoints(file))),
         in_flight: endpoints.iter().map(|endpoint| u64::from(endpoint.in_flight)).sum(),
         attempts: totals.attempts(),
         failures: totals.failures(),
@@ -210,8 +219,8 @@ fn endpoint(control: &Control, member: &EndpointState) -> EndpointReport {
     }
 }
 
-fn unresolved(control: &Control, config: &ServiceConfig) -> Vec<String> {
-    let names = config.endpoints.iter().filter(|spec| spec.address.socket_addr().is_none());
+fn unresolved(control: &Control, endpoints: &[EndpointSpec]) -> Vec<String> {
+    let names = endpoints.iter().filter(|spec| spec.address.socket_addr().is_none());
     let problem = |host: &str| control.names.problem(host).map(|problem| format!("{host}: {problem}"));
     names.filter_map(|spec| problem(spec.address.host())).collect()
 }
@@ -233,7 +242,7 @@ fn limits(config: &ServiceConfig) -> LimitsReport {
     }
 }
 
-fn source(config: &ServiceConfig, key: &str) -> Source {
+pub(super) fn source(config: &ServiceConfig, key: &str) -> Source {
     if config.stated.contains(&key) { Source::File } else { Source::Default }
 }
 
