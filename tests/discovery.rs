@@ -340,3 +340,25 @@ fn one_change_a_second_among_ten_thousand_endpoints_stays_cheap() {
     println!("a change among 10,000 endpoints costs {:.0} ms of CPU", share * 10.0);
     assert!(cfg!(debug_assertions) || share < 20.0, "{share} ticks of 10 ms a change");
 }
+
+#[test]
+fn a_candidate_runs_in_the_shadow_and_its_differences_are_shown() {
+    let home = Home::new();
+    let gateway = home.start();
+    let shadow = || discovery(&gateway, "orders")["shadow"].clone();
+    let same = gateway.upload("file", &rebuilt(&stock_discovery("file"), 1));
+    gateway.start_canary("file", &same, 10);
+    wait_until("the same build's answer", || shadow()["instances"] == 2);
+    let said = shadow();
+    assert_eq!((&said["missing"], &said["added"], &said["changed"]), (&json!([]), &json!([]), &json!(0)), "{said}");
+    // One that finds nothing would have taken everything away.
+    gateway.control().delete("/plugins/file/canary").expect(200);
+    assert_eq!(shadow(), Value::Null);
+    let blind = gateway.upload("file", &built("source"));
+    gateway.start_canary("file", &blind, 10);
+    wait_until("the other build's answer", || shadow()["instances"] == 0);
+    assert_eq!(shadow()["missing"].as_array().map(Vec::len), Some(2));
+    assert_eq!(shadow()["version"], blind);
+    assert_eq!(endpoints(&gateway, "orders"), 2);
+    gateway.client().get("/").expect(200);
+}
