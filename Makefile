@@ -37,17 +37,19 @@ test-guests: guest-target
 guest-target:
 	scripts/guest-target
 
-# About ten minutes; BENCH=--quick for a look.
+# About twenty minutes, compiling included; BENCH=--quick for a shorter look at the proxies.
 bench: plugins
 	scripts/setup bench
 	cargo build --release --package sluice
 	python3 tests/bench/bench.py $(BENCH)
+	cargo bench --package sluice --bench pick
+	python3 tests/bench/picks.py
 
 # The long versions of the tests, about an hour: those that say so by `#[ignore]`, and the fuzz targets with many
 # more runs; with libFuzzer too where cargo-fuzz and a nightly compiler are installed.
 SOAK_FUZZ_RUNS ?= 1000000
 SOAK_FUZZ_SECONDS ?= 600
-FUZZ_TARGETS := guard configuration guest_answers
+FUZZ_TARGETS := guard configuration guest_answers dns registration
 
 soak: plugins test-guests
 	cargo test --package sluice --no-fail-fast --tests -- --ignored --nocapture

@@ -328,3 +328,36 @@ fn an_operator_proves_who_it_is_with_a_token_file() {
     let log = wait_for("the log", Duration::from_secs(5), || Some(gateway.log()).filter(|log| !log.is_empty()));
     assert!(!log.iter().any(|line| line.contains("open-sesame")), "a token is never logged");
 }
+
+#[test]
+fn instances_come_and_go_by_the_command_line() {
+    let gateway = sluice!().config("").start();
+    let origin = Origin::start("a");
+    let address = origin.address().to_string();
+    let (said, _) = expect(&gateway, 0, &["registry", "register", "web", &address, "--tag", "blue", "--meta", "a=b"]);
+    assert_eq!(said, format!("registered web:{address}\n"));
+    let beating = ["registry", "register", "web", "10.0.0.7:80", "--id", "web/2", "--ttl", "10s", "--json"];
+    assert_eq!(expect(&gateway, 0, &beating).0, "{\"id\":\"web/2\"}\n");
+    wait_until("the gateway to have connected", || {
+        let list = expect(&gateway, 0, &["registry", "list"]).0;
+        list.lines().any(|line| line.contains(&address) && line.contains("passing"))
+    });
+    let list: Value = serde_json::from_str(&expect(&gateway, 0, &["registry", "list", "--json"]).0).expect("JSON");
+    let seen = |list: &Value, id: &str| list["instances"].as_array()?.iter().find(|it| it["id"] == id).cloned();
+    assert_eq!(seen(&list, "web/2").expect("it is there")["checks"][0]["kind"], "ttl");
+
+    expect(&gateway, 0, &["registry", "maintenance", "web/2", "--on", "--reason", "a new disk & more"]);
+    assert!(expect(&gateway, 0, &["registry", "list"]).0.contains("maintenance: a new disk & more"));
+    expect(&gateway, 0, &["registry", "maintenance", "web/2", "--off"]);
+    expect(&gateway, 0, &["registry", "maintenance", "--on"]);
+    assert!(expect(&gateway, 0, &["registry", "list"]).0.contains("the node is in maintenance"));
+    expect(&gateway, 0, &["registry", "maintenance", "--off"]);
+
+    assert_eq!(expect(&gateway, 0, &["registry", "deregister", "web/2"]).0, "deregistered web/2\n");
+    let (_, why) = expect(&gateway, 4, &["registry", "deregister", "web/2"]);
+    assert!(why.contains("no service is registered with the id \"web/2\""), "{why}");
+    let (_, why) = expect(&gateway, 4, &["registry", "register", "a b", "10.0.0.7:80"]);
+    assert!(why.contains("Name: must be"), "{why}");
+    expect(&gateway, 4, &["registry", "maintenance", "none", "--on"]);
+    expect(&gateway, 2, &["registry", "register", "web", "10.0.0.7"]);
+}

@@ -69,6 +69,15 @@ fn no_text_breaks_the_reader_of_the_configuration() {
 }
 
 #[test]
+fn no_json_breaks_the_reader_of_registrations_or_passes_unchecked() {
+    for text in REGISTRATIONS {
+        fuzz::registration::check(text.as_bytes());
+    }
+    let texts: Vec<_> = REGISTRATIONS.iter().map(|text| text.as_bytes().to_vec()).collect();
+    run(fuzz::registration::check, |rng| splice(rng, &texts, REGISTRATION_PIECES));
+}
+
+#[test]
 fn no_answer_of_a_guest_breaks_the_host_or_is_believed_unseen() {
     let small = |rng: &mut Rng| if rng.bool() { rng.u8(..8) } else { rng.u8(..) };
     run(fuzz::guest_answers::check, |rng| {
@@ -77,6 +86,62 @@ fn no_answer_of_a_guest_breaks_the_host_or_is_believed_unseen() {
         (0..len).map(|at| if at % 4 == 0 { small(rng) } else { u8::from(rng.u8(..) > 250) * rng.u8(..) }).collect()
     });
 }
+
+#[test]
+fn no_packet_breaks_the_dns_server() {
+    for packet in DNS_PACKETS {
+        fuzz::dns::check(packet);
+    }
+    let packets: Vec<_> = DNS_PACKETS.iter().map(|packet| packet.to_vec()).collect();
+    run(fuzz::dns::check, |rng| splice(rng, &packets, DNS_PIECES));
+    run(fuzz::dns::check, |rng| (0..rng.usize(..100)).map(|_| rng.u8(..)).collect());
+}
+
+/// Registrations and checks as clients send them, and a filter.
+const REGISTRATIONS: &[&str] = &[
+    r#"{"Name": "web", "ID": "web-1", "Address": "10.0.0.7", "Port": 8080, "Tags": ["blue"], "Meta": {"a": "b"},
+        "Check": {"TTL": "10s", "Status": "passing", "DeregisterCriticalServiceAfter": "1m"}}"#,
+    r#"{"name": "web", "checks": [{"HTTP": "http://a:1/", "Interval": "1m30s", "Timeout": 5000000000, "Method": "HEAD",
+        "Header": {"x": ["y"]}, "FailuresBeforeCritical": 3}, {"tcp": "[::1]:80", "interval": "1s"}],
+        "Weights": {"Passing": 5, "Warning": 0}, "TaggedAddresses": {"wan": {"Address": "::1", "Port": 1}}}"#,
+    r#"{"Name": "disk", "CheckID": "disk", "ServiceID": "web-1", "TTL": "15s", "Notes": "full"}"#,
+    r#"{"Name": "web", "Locality": {"Zone": "b"}, "EnableTagOverride": true, "Connect": {}, "Kind": null}"#,
+    r#"Service.Meta.version == "2" and (not "blue" in Service.Tags or Checks.Status is not empty)"#,
+];
+
+/// What breaks readers of numbers, texts and nesting.
+const REGISTRATION_PIECES: &[&[u8]] = &[
+    b"\"",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"null",
+    b"true",
+    b"-1",
+    b"1e999",
+    b"18446744073709551616",
+    b"65536",
+    b"0.5",
+    b"\"9999999999h\"",
+    b"\"1.5.5s\"",
+    b"\"\xc2\xb5s\"",
+    b"\\u0000",
+    b"\\ud800",
+    b"\xff",
+    b"\"TTL\": \"10s\",",
+    b"\"ttl\": {},",
+    b"\"Check\": [],",
+    b"\"Checks\": [null],",
+    b"\"Tags\": [[]],",
+    b"\"Port\": 0,",
+    b"(((((((((((((((((((((((((((((((((",
+    b" not ",
+    b" in ",
+    b"`",
+];
 
 /// Pieces from which most attacks on framing are made.
 const PIECES: &[&[u8]] = &[
@@ -154,6 +219,37 @@ const CONFIGURATION_PIECES: &[&[u8]] = &[
     b"\xff",
     b"\"::1\"",
     b", ",
+];
+
+/// Queries for an address, for servers with EDNS, and for the zone itself; a name that points to itself.
+const DNS_PACKETS: [&[u8]; 5] = [
+    b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\x07service\x06consul\0\0\x01\0\x01",
+    b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\x01\x05_many\x04_tcp\x07service\x06consul\0\0\x21\0\x01\
+      \0\0\x29\x10\0\0\0\0\0\0\0",
+    b"\0\x01\0\0\0\x01\0\0\0\0\0\0\x05named\x07service\x03dc1\x06consul\0\0\xff\0\x01",
+    b"\0\x02\0\0\0\x01\0\0\0\0\0\0\x06consul\0\0\x06\0\x01",
+    b"\0\x03\0\0\0\x01\0\0\0\0\0\0\xc0\x0c\0\x01\0\x01",
+];
+
+const DNS_PIECES: &[&[u8]] = &[
+    b"\xc0\x0c",
+    b"\xc0\x20",
+    b"\xff\xff",
+    b"\0",
+    b"\x3f",
+    b"\x04none",
+    b"\x04many\x07service\x06consul\0",
+    b"\x080a000001\x04addr\x06consul\0",
+    b"\x06consul\0",
+    b"\0\x21\0\x01",
+    b"\0\xff\0\x01",
+    b"\0\x1c\0\x01",
+    b"\0\xfc\0\x01",
+    b"\0\0\x29\x02\0\0\0\0\0\0\0",
+    b"\0\0\x29\xff\xff\0\x01\0\0\0\0",
+    b"\0\0\xfa\0\xff\0\0\0\0\0\0",
+    b"\x80",
+    b"\x28",
 ];
 
 fn mutate(rng: &mut Rng, corpus: &[Case]) -> Vec<u8> {

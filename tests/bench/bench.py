@@ -19,6 +19,7 @@ import generators
 import instructions
 import peers as peers_
 import report
+import results
 
 HERE = Path(__file__).resolve().parent
 
@@ -81,7 +82,7 @@ def measure(options, found, folder):
     pin_proxy = lambda: os.sched_setaffinity(0, {options.proxy_core})
     pin_load = lambda: os.sched_setaffinity(0, {options.load_core})
     uncounted = instructions.why_not()
-    results = {scenario.name: {} for scenario in options.scenarios}
+    measured = {scenario.name: {} for scenario in options.scenarios}
     with contextlib.ExitStack() as stack:
         processes, backends = peers_.start_backends(folder / "backends", pin_load)
         for process in processes:
@@ -98,17 +99,16 @@ def measure(options, found, folder):
                 turn = number % len(able)
                 for peer in able[turn:] + able[:turn]:
                     one = run_once(peer, scenario, options.seconds, folder, pin_load, uncounted is None)
-                    results[scenario.name].setdefault(peer.name, []).append(one)
+                    measured[scenario.name].setdefault(peer.name, []).append(one)
                     progress(options, scenario, number, peer, one)
         facts, failed = sluice_facts(found)
         versions = {peer.name: peer.version_line() for peer in found if peer.name != "relay"}
     facts.append("instructions: " + (f"not counted: {uncounted}" if uncounted else "counted by perf, user and kernel"))
-    failed |= any(run.served.errors for rounds in results.values() for runs in rounds.values() for run in runs)
+    failed |= any(run.served.errors for rounds in measured.values() for runs in rounds.values() for run in runs)
     names = [peer.name for peer in found]
-    options.output.mkdir(parents=True, exist_ok=True)
-    text = report.page(results, names, versions, facts, options)
-    (options.output / "RESULTS.md").write_text(text)
-    (options.output / "results.svg").write_text(report.plot(results, names, options.scenarios))
+    text = report.page(measured, names, versions, facts, options)
+    results.write(options.output, "proxies", text)
+    (options.output / "results.svg").write_text(report.plot(measured, names, options.scenarios))
     print("\n" + text)
     return failed
 

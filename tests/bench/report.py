@@ -73,9 +73,9 @@ def comparisons(rounds, peers):
 
 
 def page(results, peers, versions, facts, options):
-    """RESULTS.md."""
+    """The proxies' part of RESULTS.md."""
     parts = [
-        "# What a request costs\n\nWritten by `make bench`; the next run replaces it.\n",
+        "## A request\n",
         f"One worker of each proxy on core {options.proxy_core}, load generator and two nginx backends on core "
         f"{options.load_core}; {options.rounds} rounds of {options.seconds} s, the proxies taking turns in each. *CPU a request* "
         "is the proxy's own CPU time (user and system, all its threads, from /proc) divided by the requests it served: it "
@@ -92,7 +92,7 @@ def page(results, peers, versions, facts, options):
     ]
     for scenario in options.scenarios:
         rounds = results[scenario.name]
-        parts.append(f"\n## {scenario.title}\n\n{table(rounds, [peer for peer in peers if peer in rounds])}\n")
+        parts.append(f"\n### {scenario.title}\n\n{table(rounds, [peer for peer in peers if peer in rounds])}\n")
         parts.extend(f"- {line}" for line in comparisons(rounds, [peer for peer in peers if peer in rounds]))
     return "\n".join(parts) + "\n"
 

@@ -78,6 +78,10 @@ impl Client {
         self.send(self.agent.patch(self.url(path)), "application/json", body.to_string().as_bytes())
     }
 
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(self.agent.put(self.url(path)), "application/json", body.to_string().as_bytes())
+    }
+
     pub fn put_component(&self, path: &str, component: &[u8]) -> Result<Value, Failure> {
         self.send(self.agent.put(self.url(path)), "application/wasm", component)
     }

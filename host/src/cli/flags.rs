@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::failure::EXIT_CODES;
+use super::{failure::EXIT_CODES, registry::RegistryCommand};
 use crate::model::{Percent, PluginKind, PluginName, ServiceName, VersionId};
 
 /// An API gateway whose every policy is a WebAssembly component, replaceable while traffic flows.
@@ -30,6 +30,9 @@ pub(super) enum Command {
     /// Look at services and change their policies
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Register instances of services, and look at those that are
+    #[command(subcommand)]
+    Registry(RegistryCommand),
 }
 
 #[derive(Debug, Args)]
@@ -243,6 +246,11 @@ mod tests {
             "sluice service set orders --balancer x --force",
             "sluice service set orders --reset --balancer x",
             "sluice run --log-format xml",
+            "sluice registry register web",
+            "sluice registry register web a:1 --ttl 10s --no-check",
+            "sluice registry register web a:1 --meta key",
+            "sluice registry maintenance web",
+            "sluice registry maintenance web --on --off",
         ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
         }

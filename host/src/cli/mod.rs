@@ -14,6 +14,7 @@ mod output;
 mod plugin;
 mod policies;
 mod problem_document;
+mod registry;
 mod run;
 mod service;
 
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Check(flags) => check::run(&flags.config),
         Command::Plugin(command) => plugin::run(command, json),
         Command::Service(command) => service::run(command),
+        Command::Registry(command) => registry::run(command),
     };
     match done {
         Ok(output) => {

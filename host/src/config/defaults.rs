@@ -10,6 +10,10 @@ use crate::model::{AccessLog, Limits, MassExpiry, Percent};
 pub const DATA_DIR: &str = "sluice-data";
 /// Beside the gateway's own ports and free of well-known services.
 pub const CONTROL_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9180));
+/// As Consul's, so that names configured for it keep working.
+pub const DNS_DOMAIN: &str = "consul";
+/// As Consul's: an answer is right at the moment it is given, and nobody shall use it for longer.
+pub const DNS_TTL: Duration = Duration::ZERO;
 /// As Kubernetes' `terminationGracePeriodSeconds`, after which it would kill the process anyway.
 pub const GRACE_PERIOD: Duration = Duration::from_secs(30);
 /// Off, as it costs more than all the rest of a small request.

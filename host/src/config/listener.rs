@@ -34,7 +34,10 @@ pub(super) fn read(root: &mut Table<'_>, control: SocketAddr) -> Vec<ListenerOpt
     listeners
 }
 
-fn free_address(value: &Value<'_>, taken: impl Fn(SocketAddr) -> Option<&'static str>) -> Option<SocketAddr> {
+pub(super) fn free_address(
+    value: &Value<'_>,
+    taken: impl Fn(SocketAddr) -> Option<&'static str>,
+) -> Option<SocketAddr> {
     let address = value.listen_address()?;
     if let Some(by) = taken(address) {
         value.refuse(format_args!("{address} is the address of {by} already"));

@@ -7,6 +7,7 @@
 
 mod control;
 pub mod defaults;
+mod dns;
 mod endpoint;
 mod files;
 mod gateway;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path};
 use toml::de::{DeTable, Error};
 
 use super::{
-    control, gateway,
+    control, dns, gateway,
     known::Known,
     listener, plugins,
     problem::{ConfigErrors, LineIndex, Problem},
@@ -48,12 +48,13 @@ fn sections(root: &mut Table<'_>) -> Option<Config> {
     let gateway = gateway::read(root);
     let control = control::read(root);
     let listeners = listener::read(root, control.address);
+    let dns = dns::read(root, control.address, &listeners);
     let registry = registry::read(root);
     let plugins = plugins::read(root);
     let services = service::read(root, &plugins);
     let routes = route::read(root, &services);
-    root.not_yet(&["dns", "transactions", "events"]);
-    Some(Config { gateway, listeners, control, registry, plugins, services: services.into_checked()?, routes })
+    root.not_yet(&["transactions", "events"]);
+    Some(Config { gateway, listeners, control, dns, registry, plugins, services: services.into_checked()?, routes })
 }
 
 /// Whether both would bind the same port; a port of 0 is another one each time.

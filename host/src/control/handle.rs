@@ -31,6 +31,8 @@ use crate::{
 pub struct Control {
     /// Of the control listener, as bound.
     pub address: SocketAddr,
+    /// Of the DNS server, as bound.
+    pub dns: Option<SocketAddr>,
     pub gateway: Arc<Gateway>,
     pub publisher: Handle,
     pub metrics: Arc<Metrics>,
@@ -118,6 +120,7 @@ impl Control {
             instances: [("passing", figures.passing), ("warning", figures.warning), ("critical", figures.critical)],
             held: figures.held.into_iter().map(|(service, leases)| (service, leases.held)).collect(),
             heartbeats: figures.heartbeats,
+            waiting: super::api::WAITS_MAX - self.waits.available_permits(),
             commits: [("durable", figures.commits), ("failed", figures.commits_failed)],
         }
     }

@@ -9,6 +9,7 @@ pub mod api;
 pub mod canary;
 pub mod change;
 pub mod dashboard;
+mod dns;
 pub mod discovery;
 mod ground;
 pub mod handle;

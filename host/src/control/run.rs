@@ -18,6 +18,7 @@ use super::{
     api::{self, Access, Tokens},
     canary::{self, CanaryBook},
     change::{Change, Refusal},
+    dns::BoundDns,
     discovery::{MembershipCache, OwnRegistry, SourceParts, Sources},
     ground::{DataDir, Ground},
     handle::Control,
@@ -69,6 +70,8 @@ pub enum RunError {
     Registry(#[from] RegistryError),
     #[error("cannot listen on {address} for the control API: {source}")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address} for DNS: {source}")]
+    ListenDns { address: SocketAddr, source: io::Error },
     #[error("control.{key} {path}: {problem}")]
     Token { key: &'static str, path: PathBuf, problem: String },
     #[error("control.address {0} can be reached from elsewhere: operator_token_file is needed")]
@@ -111,7 +114,7 @@ pub(super) struct Running {
 pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) -> Result<Running, RunError> {
     let Ground { data_dir, store, overlay_file, overlay, tokens, storage, bases, runtime, names } =
         Ground::check(&config, runtime)?;
-    let (listener, address) = listen(config.control.address).await?;
+    let (listeners, address) = Listeners::bind(&config).await?;
     let metrics = Metrics::new();
     let (access_log, access_log_writer) =
         AccessLogSink::start(io::stdout(), metrics.access_log()).map_err(RunError::AccessLog)?;
@@ -174,6 +177,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
     let (publisher, publishing) = publisher.spawn();
     let control = Arc::new(Control {
         address,
+        dns: listeners.dns.as_ref().map(BoundDns::address),
         gateway,
         publisher,
         metrics,
@@ -189,14 +193,28 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         waits: Semaphore::new(api::WAITS_MAX),
         shutting_down: AtomicBool::new(false),
     });
-    Ok(Running::begin(control, listener, &tokens, worker_events, publishing, access_log_writer, data_dir))
+    Ok(Running::begin(control, listeners, &tokens, worker_events, publishing, access_log_writer, data_dir))
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
-    let failed = |source| RunError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+/// Beside the data path's.
+struct Listeners {
+    control: TcpListener,
+    dns: Option<BoundDns>,
+}
+
+impl Listeners {
+    /// And the address of the control listener.
+    async fn bind(config: &Config) -> Result<(Self, SocketAddr), RunError> {
+        let address = config.control.address;
+        let failed = |source| RunError::Listen { address, source };
+        let control = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = control.local_addr().map_err(failed)?;
+        let dns = match &config.dns {
+            Some(options) => Some(BoundDns::bind(options).await?),
+            None => None,
+        };
+        Ok((Self { control, dns }, bound))
+    }
 }
 
 /// What the one node of the registry is called.
@@ -223,7 +241,7 @@ impl Running {
     /// Starts everything that runs beside the data path and the publisher.
     fn begin(
         control: Arc<Control>,
-        listener: TcpListener,
+        listeners: Listeners,
         tokens: &Tokens,
         worker_events: mpsc::UnboundedReceiver<WorkerEvent>,
         publisher: JoinHandle<()>,
@@ -235,14 +253,15 @@ impl Running {
         metrics.set_gauges(move || gauges.upgrade().map(|control| control.gauges()).unwrap_or_default());
         let (shutdown, shutting_down) = watch::channel(false);
         let router = api::router(Arc::clone(&control), Access::new(control.address, tokens));
-        let api = tokio::spawn(api::serve(listener, router, shutting_down));
+        let api = tokio::spawn(api::serve(listeners.control, router, shutting_down.clone()));
         let (history, gone) = (control.history.clone(), control.gone.clone());
         let supervisor = Supervisor::new(handle.clone(), Arc::clone(metrics), history, gone, fastrand::u64(..));
-        let others = vec![
+        let mut others = vec![
             tokio::spawn(supervisor.run(worker_events)),
             tokio::spawn(canary::watch(handle.clone(), control.canaries.clone(), Arc::clone(metrics))),
             tokio::spawn(Arc::clone(&control.names).keep_fresh()),
         ];
+        others.extend(listeners.dns.map(|dns| dns.spawn(control.registry.clone(), shutting_down)));
         for address in control.bound() {
             tracing::info!(%address, "listening");
         }

@@ -14,7 +14,7 @@ pub mod service;
 
 pub use clock::Clock;
 pub use config::{
-    AccessLog, Config, ControlOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,
+    AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,
     RegistryConfig,
 };
 pub use endpoint::{AddressError, Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};

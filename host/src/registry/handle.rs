@@ -122,6 +122,11 @@ impl Registry {
         self.published.listing(name)
     }
 
+    /// The same, also where the name is written in another case.
+    pub fn service_in_any_case(&self, name: &str) -> Option<Listing> {
+        self.published.listing_in_any_case(name)
+    }
+
     /// The same, without instances where there is none: its index grows too.
     pub fn service_or_absent(&self, name: &str) -> Listing {
         self.published.listing_or_absent(name)

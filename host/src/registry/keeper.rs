@@ -101,8 +101,8 @@ impl Keeper {
 
     /// Everything that the pass changed, or none of it.
     async fn commit(&mut self) -> Result<(), RegistryError> {
-        let Some(changes) = self.state.changes() else { return Ok(()) };
-        match self.storage.commit(changes.batch.clone()).await {
+        let Some(mut changes) = self.state.changes() else { return Ok(()) };
+        match self.storage.commit(std::mem::take(&mut changes.batch)).await {
             Ok(()) => {
                 self.published.counts.commits.fetch_add(1, Ordering::Relaxed);
                 self.follow(&changes);

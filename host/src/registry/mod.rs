@@ -21,6 +21,7 @@
 //! | changes that wait for the store | 1,024, then their callers wait | `CHANGES_MAX` |
 
 mod checks;
+pub mod dns;
 mod error;
 mod handle;
 mod instance;
@@ -43,3 +44,6 @@ pub use registration::{CheckDefinition, CheckKind, HttpCheck, Registration, Thre
 pub use rules::FieldProblem;
 pub use state::{HeldLeases, INSTANCES_MAX};
 pub use view::Figures;
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,10 @@ impl Registration {
     /// Everything that is wrong with it.
     pub fn problems(&self) -> Vec<FieldProblem> {
         let mut found = Found::default();
-        found.check("ID", identifier(&self.id));
+        // Who names none is known by the service's name, whose problem is enough.
+        if self.id != self.service {
+            found.check("ID", identifier(&self.id));
+        }
         found.check("Name", service_name(&self.service));
         if !self.address.is_empty() {
             found.check("Address", address(&self.address));

@@ -145,6 +145,13 @@ impl Published {
         self.view().services.get(service).cloned()
     }
 
+    /// Of the name as it is, or else of one that differs from it in case only.
+    pub fn listing_in_any_case(&self, service: &str) -> Option<Listing> {
+        let view = self.view();
+        let same = || view.services.iter().find(|(name, _)| name.eq_ignore_ascii_case(service)).map(|(_, found)| found);
+        view.services.get(service).or_else(same).cloned()
+    }
+
     /// With no instances where the service is not registered.
     pub fn listing_or_absent(&self, service: &str) -> Listing {
         let view = self.view();

@@ -230,6 +230,8 @@ fn encode_registry(page: &mut Page, registry: &RegistryGauges) -> fmt::Result {
         "Leases that ran out with many others at once: their instances stay as they were.",
         registry.held.iter().map(|(service, count)| ([("service", service.as_str())], *count as f64)),
     )?;
+    let waiting = [([], registry.waiting as f64)];
+    page.gauge("sluice_registry_waiting_queries", "Requests that wait for a change of the registry.", waiting)?;
     let heartbeats = [([], registry.heartbeats)];
     page.counter("sluice_registry_heartbeats", "What instances said of themselves.", heartbeats)?;
     page.counter(

@@ -43,6 +43,7 @@
 //! | `sluice_registry_services` | gauge | | services with an instance registered |
 //! | `sluice_registry_instances` | gauge | `status` | passing, warning, critical |
 //! | `sluice_registry_held_leases` | gauge | `service` | ran out with many others at once, and so are not believed |
+//! | `sluice_registry_waiting_queries` | gauge | | requests that wait for a change |
 //! | `sluice_registry_heartbeats_total` | counter | | what instances said of themselves |
 //! | `sluice_registry_commits_total` | counter | `result` | durable, failed |
 //! | `sluice_build_info` | gauge | `version` | always 1 |

@@ -86,6 +86,8 @@ pub struct RegistryGauges {
     /// Leases that ran out and are held all the same, by service.
     pub held: Vec<(String, usize)>,
     pub heartbeats: u64,
+    /// Requests that wait for a change.
+    pub waiting: usize,
     /// By what became of them.
     pub commits: [(&'static str, u64); 2],
 }

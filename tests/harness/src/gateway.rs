@@ -159,6 +159,12 @@ impl Sluice {
         self.control
     }
 
+    /// Where the registry answers DNS queries, over UDP and TCP.
+    pub fn dns_address(&self) -> SocketAddr {
+        let line = self.await_log(&["dns listening address="]);
+        address_of(Bound::Dns, &line).expect("the line says so")
+    }
+
     /// A client of the first listener.
     pub fn client(&self) -> Client {
         Client::to(self.address())
@@ -339,11 +345,17 @@ enum Bound {
     Traffic,
     /// `control listening address=…`
     Control,
+    /// `dns listening address=…`
+    Dns,
 }
 
 fn address_of(bound: Bound, line: &str) -> Option<SocketAddr> {
     let (before, after) = line.split_once("listening address=")?;
-    let said = if before.ends_with(" control ") { Bound::Control } else { Bound::Traffic };
+    let said = match before {
+        control if control.ends_with(" control ") => Bound::Control,
+        dns if dns.ends_with(" dns ") => Bound::Dns,
+        _ => Bound::Traffic,
+    };
     let address = after.split_ascii_whitespace().next()?.parse().ok()?;
     (said == bound).then_some(address)
 }
@@ -374,6 +386,9 @@ mod tests {
         let line = "2026-01-01T00:00:00Z  INFO sluice::control::run: control listening address=127.0.0.1:4711";
         assert_eq!(address_of(Bound::Traffic, line), None);
         assert_eq!(address_of(Bound::Control, line), address);
+        let line = "2026-01-01T00:00:00Z  INFO sluice::control::dns: dns listening address=127.0.0.1:4711";
+        assert_eq!(address_of(Bound::Traffic, line), None);
+        assert_eq!(address_of(Bound::Dns, line), address);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod process;
 pub mod python;
 pub mod raw;
 pub mod raw_origin;
+pub mod script;
 pub mod transfer;
 pub mod wait;
 

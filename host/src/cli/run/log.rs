@@ -11,7 +11,8 @@ use crate::cli::{
 
 /// The first that is set says which lines there are.
 const FILTER_VARIABLES: [&str; 2] = ["SLUICE_LOG", "RUST_LOG"];
-const FILTER_DEFAULT: &str = "info";
+/// The storage engine tells of each of its files.
+const FILTER_DEFAULT: &str = "info,fjall=warn,lsm_tree=warn";
 
 pub(super) fn begin(format: LogFormat) -> Result<(), Failure> {
     let registry = tracing_subscriber::registry().with(filter()?);

@@ -87,6 +87,28 @@ fn a_control_listener_that_others_reach_needs_a_token() {
 }
 
 #[test]
+fn dns_is_off_unless_it_has_an_address() {
+    assert_eq!(right_with("").dns, None);
+    let dns = right_with("[dns]\naddress = \"127.0.0.1:8600\"").dns.expect("it is on");
+    assert_eq!((dns.domain.as_str(), dns.ttl), ("consul", Duration::ZERO));
+    let dns = right_with("[dns]\naddress = \"[::]:0\"\ndomain = \"Services.Example.\"\nttl = \"5 s\"").dns;
+    let dns = dns.expect("it is on");
+    assert_eq!((dns.domain.as_str(), dns.ttl), ("services.example", Duration::from_secs(5)));
+
+    assert_one_problem("[dns]\nttl = \"5 s\"", &["dns", "\"address\" is missing", "127.0.0.1:8600"]);
+    let with = |more: &str| format!("[dns]\naddress = \"127.0.0.1:8600\"\n{more}");
+    assert_one_problem(&with("ttl = \"1500 ms\""), &["dns.ttl", "must be whole seconds"]);
+    assert_one_problem(&with("ttl = \"2 days\""), &["dns.ttl", "from 0s to 1day"]);
+    assert_one_problem(&with("ttl = 5"), &["dns.ttl", "write \"5 s\""]);
+    for domain in ["", ".", "a..b", "-a", "a_b", "é", &"a".repeat(64), &"a.".repeat(60)] {
+        assert_one_problem(&with(&format!("domain = \"{domain}\"")), &["dns.domain", "must be a domain"]);
+    }
+    assert_one_problem(&with("zone = \"a\""), &["dns.zone", "is no known key"]);
+    assert_one_problem("[dns]\naddress = \"127.0.0.1:8080\"", &["is the address of a listener already"]);
+    assert_one_problem("[dns]\naddress = \"127.0.0.1:9180\"", &["is the address of the control listener already"]);
+}
+
+#[test]
 fn the_registrys_keys_have_ranges() {
     let config = right_with("[registry]\nmass_expiry_percent = 15\nmass_expiry_hold = \"1 h\"\n");
     assert_eq!(config.registry.mass_expiry.percent.get(), 15);
@@ -107,7 +129,6 @@ fn a_services_token_alone_would_let_everybody_in_as_an_operator() {
 #[test]
 fn what_later_versions_bring_is_refused_by_name() {
     for later in [
-        "[dns]\naddress = \"127.0.0.1:8600\"",
         "[transactions]",
         "[control]\ntls = {}",
         "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = {}",

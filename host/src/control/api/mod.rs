@@ -15,7 +15,7 @@ pub use access::{Access, Tokens};
 pub use body::UPLOADS_MAX;
 pub use consul::WAITS_MAX;
 #[doc(hidden)]
-pub use consul::fuzzed as fuzzed_registration;
+pub use consul::entrance;
 pub use server::{CONNECTIONS_MAX, serve};
 
 use std::sync::Arc;

@@ -37,6 +37,9 @@ pub struct Listeners {
     listeners: Vec<Listener>,
     /// Where this API listens.
     control: String,
+    /// Where the registry answers DNS queries, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -56,7 +59,11 @@ pub async fn listeners(State(control): State<Arc<Control>>) -> Result<Json<Liste
         .iter()
         .zip(configured)
         .map(|(bound, configured)| Listener { address: bound.to_string(), configured: configured.address.to_string() });
-    Ok(Json(Listeners { listeners: listeners.collect(), control: control.address.to_string() }))
+    Ok(Json(Listeners {
+        listeners: listeners.collect(),
+        control: control.address.to_string(),
+        dns: control.dns.map(|address| address.to_string()),
+    }))
 }
 
 #[derive(Serialize, ToSchema)]

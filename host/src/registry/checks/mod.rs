@@ -3,6 +3,8 @@
 mod http;
 mod reach;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -301,20 +301,3 @@ fn tagged_addresses(fields: &mut Fields<'_>) -> BTreeMap<String, TaggedAddress> 
     }
     addresses
 }
-
-/// What the fuzzer throws at the entrance: any bytes are either refused, with a field named for each problem, or a
-/// registration on which nothing is wrong.
-#[doc(hidden)]
-pub fn fuzzed(bytes: &[u8]) {
-    let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes) else { return };
-    match registration(object.clone()) {
-        Ok(registration) => assert!(registration.problems().is_empty(), "{registration:?}"),
-        Err(RegistryError::Invalid(problems)) => {
-            assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.message.is_empty()), "{problems:?}");
-        }
-        Err(other) => panic!("{other}"),
-    }
-    if let Ok((_, check)) = check(object) {
-        assert!(check.problems().is_empty(), "{check:?}");
-    }
-}

@@ -24,8 +24,15 @@ mod reply;
 mod status;
 
 pub use error::Error;
+
+/// Where what others send comes in, for the fuzzer.
 #[doc(hidden)]
-pub use input::fuzzed;
+pub mod entrance {
+    pub use super::{
+        filter::Filter,
+        input::{check, registration},
+    };
+}
 pub use query::WAITS_MAX;
 
 use std::sync::Arc;

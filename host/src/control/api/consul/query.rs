@@ -71,7 +71,7 @@ impl Query {
                 "tag" => query.tags.push(value),
                 "note" => query.note = value,
                 "reason" => query.reason = Some(value),
-                "enable" => query.enable = value.parse().ok(),
+                "enable" if !value.is_empty() => query.enable = boolean(&value, "enable").ok(),
                 "index" => query.index = value.parse().map_err(|_| Error::bad_request("Invalid index"))?,
                 "wait" => {
                     let wait = duration::parse(&value).ok_or_else(|| Error::bad_request("Invalid wait time"))?;

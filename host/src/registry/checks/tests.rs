@@ -1,0 +1,115 @@
+//! Active checks against real sockets.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::{CheckStatus, HttpClients, look, reach};
+use crate::registry::registration::{CheckKind, HttpCheck};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn block_on<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
+}
+
+fn http(url: String) -> HttpCheck {
+    HttpCheck {
+        url,
+        method: "GET".to_owned(),
+        headers: vec![("x-a".to_owned(), "b".to_owned())],
+        body: String::new(),
+        interval: SECOND,
+        timeout: SECOND,
+        tls_skip_verify: false,
+        disable_redirects: false,
+    }
+}
+
+/// What a check of a server finds that answers with this and then says nothing more, without closing.
+async fn found(answer: &'static str, change: impl FnOnce(&mut HttpCheck)) -> (CheckStatus, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let serve = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut head = [0; 1024];
+            let read = stream.read(&mut head).await.expect("a request");
+            assert!(String::from_utf8_lossy(&head[..read]).contains("x-a: b"));
+            let answer = answer.replace("PORT", &address.port().to_string());
+            stream.write_all(answer.as_bytes()).await.expect("it is read");
+        }
+    };
+    let mut check = http(format!("http://{address}/health"));
+    change(&mut check);
+    let (kind, clients) = (CheckKind::Http(check), HttpClients::default());
+    tokio::select! {
+        found = look(&kind, &clients) => found,
+        () = serve => unreachable!("it serves for ever"),
+    }
+}
+
+#[test]
+fn an_answers_status_is_the_checks() {
+    block_on(async {
+        for (answer, status) in [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine", CheckStatus::Passing),
+            ("HTTP/1.1 204 No Content\r\n\r\n", CheckStatus::Passing),
+            ("HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n", CheckStatus::Warning),
+            ("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n", CheckStatus::Critical),
+            ("nonsense\r\n\r\n", CheckStatus::Critical),
+        ] {
+            let (found, output) = found(answer, |_| {}).await;
+            assert_eq!(found, status, "{answer}: {output}");
+        }
+        let (_, output) = found("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine", |_| {}).await;
+        assert!(output.ends_with("200 OK Output: fine"), "{output}");
+    });
+}
+
+#[test]
+fn an_answer_that_does_not_come_or_does_not_end_is_no_answer() {
+    block_on(async {
+        let short = |check: &mut HttpCheck| check.timeout = Duration::from_millis(100);
+        let (status, output) = found("", short).await;
+        assert_eq!((status, output.as_str()), (CheckStatus::Critical, "no answer within 100ms"));
+        let (status, _) = found("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nfine", short).await;
+        assert_eq!(status, CheckStatus::Critical);
+    });
+}
+
+#[test]
+fn redirections_are_followed_but_not_in_circles_and_not_to_where_credentials_lie() {
+    block_on(async {
+        let circle =
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:PORT/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let (status, output) = found(circle, |_| {}).await;
+        assert!(status == CheckStatus::Critical && output.contains("too many redirections"), "{output}");
+        let metadata = "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n";
+        let (status, output) = found(metadata, |_| {}).await;
+        assert!(status == CheckStatus::Critical && output.contains("link-local"), "{output}");
+        let (_, output) = found(metadata, |check| check.disable_redirects = true).await;
+        assert!(output.contains("302 Found"), "{output}");
+        for url in ["http://169.254.169.254/", "http://[fe80::1]/", "http://[::ffff:169.254.1.1]/"] {
+            let (status, output) = look(&CheckKind::Http(http(url.to_owned())), &HttpClients::default()).await;
+            assert!(status == CheckStatus::Critical && output.contains("link-local"), "{url}: {output}");
+        }
+        assert!(reach::resolve("169.254.169.254:80").await.is_err());
+    });
+}
+
+#[test]
+fn a_tcp_check_passes_while_connections_are_accepted() {
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let target = listener.local_addr().expect("it is bound").to_string();
+        let kind = CheckKind::Tcp { target, interval: SECOND, timeout: SECOND };
+        assert_eq!(look(&kind, &HttpClients::default()).await.0, CheckStatus::Passing);
+        drop(listener);
+        let (status, output) = look(&kind, &HttpClients::default()).await;
+        assert!(status == CheckStatus::Critical && output.contains("refused"), "{output}");
+    });
+}
