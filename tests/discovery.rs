@@ -1,14 +1,18 @@
 //! Endpoints that a plugin finds: they follow their source, survive its errors and a restart, and change without a lost
 //! request; a source that misbehaves harms nobody, and reaches nothing that it was not granted.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use sluice_harness::{
     Load, Origin, Refused, Sluice, SluiceBuilder,
     control::text,
     guest::{built, rebuilt, stock_discovery},
-    sluice, wait_until,
+    process, sluice, wait_for, wait_until,
 };
 use tempfile::TempDir;
 
@@ -299,4 +303,62 @@ fn what_is_not_granted_is_not_reached_and_is_reported() {
         gateway.await_history("not-granted", &[path]);
     }
     assert_eq!(endpoints(&gateway, "odd"), 1);
+}
+
+/// One change a second of a large service must cost a share of a core that nobody notices. The share is asserted for an
+/// optimized build only; here it is printed.
+#[test]
+#[ignore = "a measurement, half a minute; make soak runs it"]
+fn one_change_a_second_among_ten_thousand_endpoints_stays_cheap() {
+    const CHANGES: u32 = 10;
+    let home = Home::new();
+    let real: Vec<_> = home.addresses().iter().map(|address| json!({"address": address})).collect();
+    // Never chosen, since others are preferred, and told to every balancer all the same.
+    let far = |n: u32| json!({"address": format!("127.1.{}.{}:{}", n / 250, n % 250, 1_024 + n), "priority": 1});
+    let list =
+        |seed: u32| json!([real.clone(), (0..10_000).map(|n| far(n + seed)).collect::<Vec<_>>()].concat()).to_string();
+    home.write("endpoints.json", &list(0));
+    let gateway = home.builder().start();
+    await_endpoints(&gateway, "orders", 10_002);
+    let load = Load::to(gateway.address()).connections(4).rate(200.0).start();
+    let before = process::cpu_ticks(gateway.pid());
+    let idle_until = Instant::now() + Duration::from_secs(CHANGES.into());
+    wait_for("a while without changes", Duration::from_secs(60), || (Instant::now() >= idle_until).then_some(()));
+    let idle = process::cpu_ticks(gateway.pid()) - before;
+    let before = process::cpu_ticks(gateway.pid());
+    for seed in 1..=CHANGES {
+        let until = Instant::now() + Duration::from_secs(1);
+        home.write("endpoints.json", &list(seed));
+        wait_for("the change and the next second", Duration::from_secs(60), || {
+            let there = gateway.metric("sluice_discovery_answers_total", &[]) > f64::from(seed);
+            (there && Instant::now() >= until).then_some(())
+        });
+    }
+    let busy = process::cpu_ticks(gateway.pid()) - before;
+    load.stop().expect_no_failures();
+    let share = (busy.saturating_sub(idle)) as f64 / f64::from(CHANGES);
+    println!("a change among 10,000 endpoints costs {:.0} ms of CPU", share * 10.0);
+    assert!(cfg!(debug_assertions) || share < 20.0, "{share} ticks of 10 ms a change");
+}
+
+#[test]
+fn a_candidate_runs_in_the_shadow_and_its_differences_are_shown() {
+    let home = Home::new();
+    let gateway = home.start();
+    let shadow = || discovery(&gateway, "orders")["shadow"].clone();
+    let same = gateway.upload("file", &rebuilt(&stock_discovery("file"), 1));
+    gateway.start_canary("file", &same, 10);
+    wait_until("the same build's answer", || shadow()["instances"] == 2);
+    let said = shadow();
+    assert_eq!((&said["missing"], &said["added"], &said["changed"]), (&json!([]), &json!([]), &json!(0)), "{said}");
+    // One that finds nothing would have taken everything away.
+    gateway.control().delete("/plugins/file/canary").expect(200);
+    assert_eq!(shadow(), Value::Null);
+    let blind = gateway.upload("file", &built("source"));
+    gateway.start_canary("file", &blind, 10);
+    wait_until("the other build's answer", || shadow()["instances"] == 0);
+    assert_eq!(shadow()["missing"].as_array().map(Vec::len), Some(2));
+    assert_eq!(shadow()["version"], blind);
+    assert_eq!(endpoints(&gateway, "orders"), 2);
+    gateway.client().get("/").expect(200);
 }

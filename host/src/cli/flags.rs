@@ -183,7 +183,7 @@ pub(super) enum ServiceCommand {
         #[arg(long, value_name = "JSON")]
         settings: Option<String>,
         /// Also where more than half of the endpoints would be lost
-        #[arg(long, requires = "discovery")]
+        #[arg(long, requires = "discovery", conflicts_with = "balancer")]
         force: bool,
         /// Take back what was changed here: the configuration file's policies hold again
         #[arg(long, conflicts_with_all = ["balancer", "discovery", "settings"])]

@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 
-pub use crate::{
-    bindings::sluice::plugin::types::Instance as Member,
-    bindings::discovery::exports::sluice::plugin::discovery::{Membership, WatchError},
-};
 use crate::{Context, Problem, Settings};
+pub use crate::{
+    bindings::discovery::exports::sluice::plugin::discovery::{Membership, WatchError},
+    bindings::sluice::plugin::types::Instance as Member,
+};
 
 /// What a source answers: none where nothing has changed.
 pub type Watched = Result<Option<Membership>, WatchError>;

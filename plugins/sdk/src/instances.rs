@@ -84,10 +84,7 @@ mod tests {
         .expect("JSON");
         let members = instances(list.list().expect("a list")).expect("right");
         let shown: Vec<_> = members.iter().map(|m| (m.id.as_str(), m.address.as_str(), m.weight, m.healthy)).collect();
-        assert_eq!(
-            shown,
-            [("10.0.0.1:1", "10.0.0.1:1", 1, true), ("b:2", "b:2", 7, false), ("c", "[::1]:3", 1, true)]
-        );
+        assert_eq!(shown, [("10.0.0.1:1", "10.0.0.1:1", 1, true), ("b:2", "b:2", 7, false), ("c", "[::1]:3", 1, true)]);
         assert_eq!(members[1].metadata, [("track".to_owned(), "stable".to_owned())]);
     }
 

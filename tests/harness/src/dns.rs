@@ -1,4 +1,4 @@
-//! A name server of a test's own: answers A queries over UDP from a table that the test changes.
+//! A name server of a test's own: answers A and SRV queries over UDP from a table that the test changes.
 
 use std::{
     collections::HashMap,
@@ -11,6 +11,7 @@ use std::{
 const MESSAGE_LEN_MAX: usize = 512;
 const HEADER_LEN: usize = 12;
 const TYPE_A: u16 = 1;
+const TYPE_SRV: u16 = 33;
 const CLASS_IN: u16 = 1;
 /// Points to the question's name, which begins right behind the header (RFC 1035 §4.1.4).
 const NAME_OF_THE_QUESTION: [u8; 2] = [0xc0, HEADER_LEN as u8];
@@ -26,6 +27,8 @@ pub struct NameServer {
 pub enum Says {
     /// These addresses, for so many seconds. None: the name is there and has no address.
     Addresses(Vec<Ipv4Addr>, u32),
+    /// These SRV records (RFC 2782), for so many seconds.
+    Services(Vec<Service>, u32),
     /// NXDOMAIN.
     NoSuchName,
     /// SERVFAIL.
@@ -34,10 +37,32 @@ pub enum Says {
     Silent,
 }
 
+/// One SRV record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub target: String,
+    pub port: u16,
+    pub priority: u16,
+    pub weight: u16,
+}
+
+impl Service {
+    fn data(&self) -> Vec<u8> {
+        let numbers = [self.priority, self.weight, self.port];
+        let mut data: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+        for label in self.target.split('.') {
+            data.push(u8::try_from(label.len()).expect("a label has at most 63 bytes"));
+            data.extend(label.bytes());
+        }
+        data.push(0);
+        data
+    }
+}
+
 #[derive(Default)]
 struct Zone {
     names: HashMap<String, Says>,
-    /// A queries for each name.
+    /// A and SRV queries for each name.
     asked: HashMap<String, usize>,
 }
 
@@ -61,7 +86,7 @@ impl NameServer {
         self.zone.lock().expect("no holder panics").names.insert(name.to_owned(), says);
     }
 
-    /// How often the addresses of a name were asked for.
+    /// How often the addresses or services of a name were asked for.
     pub fn asked(&self, name: &str) -> usize {
         self.zone.lock().expect("no holder panics").asked.get(name).copied().unwrap_or(0)
     }
@@ -73,7 +98,7 @@ fn serve(socket: &UdpSocket, zone: &Mutex<Zone>) {
         let Some(question) = Question::parse(&message[..len]) else { continue };
         let says = {
             let mut zone = zone.lock().expect("no holder panics");
-            if question.kind == TYPE_A {
+            if [TYPE_A, TYPE_SRV].contains(&question.kind) {
                 *zone.asked.entry(question.name.clone()).or_default() += 1;
             }
             zone.names.get(&question.name).cloned().unwrap_or(Says::NoSuchName)
@@ -110,25 +135,29 @@ impl Question {
     }
 
     fn answer(&self, message: &[u8], says: &Says) -> Option<Vec<u8>> {
-        let (code, addresses, ttl_s) = match says {
-            Says::Addresses(addresses, ttl_s) if self.kind == TYPE_A => (0, addresses.as_slice(), *ttl_s),
-            Says::Addresses(..) => (0, [].as_slice(), 0),
-            Says::NoSuchName => (3, [].as_slice(), 0),
-            Says::Fails => (2, [].as_slice(), 0),
+        let addresses = |addresses: &[Ipv4Addr]| addresses.iter().map(|address| address.octets().to_vec()).collect();
+        let (code, records, ttl_s): (u8, Vec<Vec<u8>>, u32) = match says {
+            Says::Addresses(known, ttl_s) if self.kind == TYPE_A => (0, addresses(known), *ttl_s),
+            Says::Services(known, ttl_s) if self.kind == TYPE_SRV => {
+                (0, known.iter().map(Service::data).collect(), *ttl_s)
+            }
+            Says::Addresses(..) | Says::Services(..) => (0, Vec::new(), 0),
+            Says::NoSuchName => (3, Vec::new(), 0),
+            Says::Fails => (2, Vec::new(), 0),
             Says::Silent => return None,
         };
         let mut answer = message[..self.len].to_vec();
         // A response, authoritative, recursion available; one question and so many answers (RFC 1035 §4.1.1).
-        let count = u16::try_from(addresses.len()).expect("a test's name has few addresses");
+        let count = u16::try_from(records.len()).expect("a test's name has few records");
         answer[2..4].copy_from_slice(&[0x84 | (message[2] & 1), 0x80 | code]);
         answer[4..12].copy_from_slice(&[0, 1, count.to_be_bytes()[0], count.to_be_bytes()[1], 0, 0, 0, 0]);
-        for address in addresses {
+        for data in records {
             answer.extend(NAME_OF_THE_QUESTION);
-            answer.extend(TYPE_A.to_be_bytes());
+            answer.extend(self.kind.to_be_bytes());
             answer.extend(CLASS_IN.to_be_bytes());
             answer.extend(ttl_s.to_be_bytes());
-            answer.extend(4_u16.to_be_bytes());
-            answer.extend(address.octets());
+            answer.extend(u16::try_from(data.len()).expect("a record is short").to_be_bytes());
+            answer.extend(data);
         }
         Some(answer)
     }

@@ -27,7 +27,7 @@ pub mod wait;
 pub use client::{Answer, Client};
 pub use config::{any_route, endpoints, service};
 pub use control::Refused;
-pub use dns::{NameServer, Says};
+pub use dns::{NameServer, Says, Service};
 pub use gateway::{Sluice, SluiceBuilder};
 pub use guest::Guest;
 pub use h2::{H2Body, H2Connection, H2Exchange};

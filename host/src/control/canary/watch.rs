@@ -21,7 +21,7 @@ pub async fn watch(publisher: Handle, book: CanaryBook, metrics: Arc<Metrics>) {
         let desired = &current.desired;
         for (plugin, canary) in &desired.canaries {
             let Some(active) = desired.active(plugin) else { continue };
-            let covered = desired.bound(plugin).into_iter();
+            let covered = desired.balanced_by(plugin).into_iter();
             let covered = covered.filter(|service| canary.service.as_ref().is_none_or(|only| only == service));
             let worse = covered.into_iter().find_map(|service| {
                 let comparison = book.comparison(&metrics, canary, &service, plugin, active);

@@ -264,7 +264,7 @@ impl Driver {
 }
 
 /// Exponential, of which between a half and all: sources that failed together do not ask together again.
-fn backoff(failures: u32) -> Duration {
+pub(super) fn backoff(failures: u32) -> Duration {
     let full = BACKOFF_MIN.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

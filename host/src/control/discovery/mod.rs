@@ -14,6 +14,7 @@ mod cache;
 mod driver;
 mod hold;
 mod own_registry;
+mod shadow;
 mod status;
 
 pub use accept::{Accepted, accept};
@@ -21,6 +22,7 @@ pub use cache::MembershipCache;
 pub use driver::{First, Recipe};
 pub use hold::{loses_most, lost};
 pub use own_registry::OwnRegistry;
+pub use shadow::Seen;
 pub use status::{SourceState, Status};
 
 use std::{
@@ -36,14 +38,14 @@ use tokio::{
     task::{JoinHandle, block_in_place},
 };
 
-use self::driver::Driver;
+use self::{driver::Driver, shadow::Shadow};
 use super::{
     history::History,
     membership::names::Names,
     publisher::{Opened, Published},
 };
 use crate::{
-    model::{Clock, EndpointSpec, ServiceName},
+    model::{Clock, EndpointSpec, ServiceName, VersionId},
     plugin::Outside,
 };
 
@@ -62,6 +64,8 @@ pub struct SourceParts {
 pub struct Sources {
     pub parts: SourceParts,
     running: Mutex<BTreeMap<ServiceName, Running>>,
+    /// Candidates beside them.
+    shadows: Mutex<BTreeMap<ServiceName, Shadow>>,
     /// The latest of each service.
     found: Mutex<BTreeMap<ServiceName, Arc<[EndpointSpec]>>>,
     something_found: Notify,
@@ -78,8 +82,15 @@ struct Running {
 
 impl Sources {
     pub fn new(parts: SourceParts) -> Arc<Self> {
-        let (running, found) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { parts, running, found, something_found: Notify::new(), next_number: AtomicU64::new(0) })
+        let (running, shadows, found) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self {
+            parts,
+            running,
+            shadows,
+            found,
+            something_found: Notify::new(),
+            next_number: AtomicU64::new(0),
+        })
     }
 
     /// Only the publisher calls this, when a change is in force: sources that are not needed any more end, and
@@ -122,6 +133,21 @@ impl Sources {
         }
     }
 
+    /// Candidates that run beside sources from here on: those of `recipes`, and no others.
+    pub fn set_shadows(&self, recipes: Vec<Recipe>) {
+        let mut shadows = lock(&self.shadows);
+        let mut before = std::mem::take(&mut *shadows);
+        for recipe in recipes {
+            let kept = before.remove(&recipe.service).filter(|shadow| shadow.is_of(&recipe));
+            shadows.insert(recipe.service.clone(), kept.unwrap_or_else(|| Shadow::begin(recipe)));
+        }
+    }
+
+    /// The candidate beside a service's source, and what it has said.
+    pub fn shadow(&self, service: &ServiceName) -> Option<(VersionId, Seen)> {
+        lock(&self.shadows).get(service).map(|shadow| (shadow.version(), shadow.seen()))
+    }
+
     /// Returns when something was found that nobody has taken.
     pub async fn found(&self) {
         self.something_found.notified().await;
@@ -158,6 +184,7 @@ impl Sources {
 
     /// All sources end.
     pub async fn end(&self) {
+        lock(&self.shadows).clear();
         let running = std::mem::take(&mut *lock(&self.running));
         for source in running.into_values() {
             source.task.abort();

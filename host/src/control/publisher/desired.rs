@@ -122,10 +122,16 @@ impl Desired {
         self.file.services.values().filter(uses).map(|service| service.name.clone()).collect()
     }
 
-    /// The services that a balancer of this plugin decides for: those that a canary can be of.
+    /// The services that a balancer of this plugin decides for.
     pub fn balanced_by(&self, plugin: &PluginName) -> Vec<ServiceName> {
         let services = self.file.services.values();
         services.filter(|service| self.policy(service).plugin == *plugin).map(|service| service.name.clone()).collect()
+    }
+
+    /// The candidate that runs in the shadow of a service's source.
+    pub fn shadow(&self, service: &ServiceConfig) -> Option<VersionId> {
+        let canary = self.canaries.get(&self.discovery(service)?.plugin)?;
+        canary.service.as_ref().is_none_or(|only| *only == service.name).then_some(canary.version)
     }
 
     /// The canary that runs for a service.
@@ -154,7 +160,7 @@ impl Desired {
             .canaries
             .iter()
             .filter(|(plugin, canary)| {
-                let bound = self.balanced_by(plugin);
+                let bound = self.bound(plugin);
                 let covers_none = match &canary.service {
                     Some(only) => !bound.contains(only),
                     None => bound.is_empty(),

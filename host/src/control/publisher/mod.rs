@@ -74,6 +74,7 @@ pub struct Published {
 pub struct PublishedService {
     pub binding: Binding,
     pub source: Option<SourceBinding>,
+    pub shadow: Option<VersionId>,
     pub slots: SlotTable,
     /// Endpoints that wait for a slot.
     pub waiting: usize,
@@ -93,7 +94,7 @@ impl Published {
     pub fn service(&self, name: &ServiceName) -> Option<ServiceInForce<'_>> {
         let index = *self.snapshot.by_name.get(name)?;
         let (snapshot, service) = (self.snapshot.services.get(index)?, self.services.get(index)?);
-        let PublishedService { binding, source, slots, waiting } = service;
+        let PublishedService { binding, source, slots, waiting, .. } = service;
         Some(ServiceInForce { snapshot, binding, source: source.as_ref(), slots, waiting: *waiting })
     }
 

@@ -32,6 +32,8 @@ pub struct ServicePlan {
     pub binding: Binding,
     /// None where the file gives the endpoints.
     pub source: Option<SourceBinding>,
+    /// The candidate beside it.
+    pub shadow: Option<VersionId>,
     pub slots: SlotTable,
     /// Endpoints that wait for a slot.
     pub waiting: usize,
@@ -67,7 +69,9 @@ impl Plan {
                 needed.entry((policy.plugin.clone(), version)).or_default().push(service.config.name.clone());
             }
             if let Some(SourceBinding { policy, version, .. }) = &plan.source {
-                needed.entry((policy.plugin.clone(), *version)).or_default().push(service.config.name.clone());
+                for version in std::iter::once(*version).chain(plan.shadow) {
+                    needed.entry((policy.plugin.clone(), version)).or_default().push(service.config.name.clone());
+                }
             }
         }
         needed
@@ -134,6 +138,7 @@ fn plan_service(
     let slots = before.map_or_else(|| SlotTable::new(config.name.clone()), |before| before.slots.clone());
     let old_endpoints = before.map_or(&[][..], |before| &before.snapshot.endpoints);
     let members = membership(desired.endpoints(config), names, slots, old_endpoints, now_us);
+    let shadow = desired.shadow(config);
     let discovery = source.as_ref().map(|source| source.policy.clone());
     let config = ServiceConfig { balancer: binding.policy.clone(), discovery, ..config.clone() };
     let same_members = before.is_some_and(|before| same_members(&before.snapshot.endpoints, &members.endpoints));
@@ -155,7 +160,7 @@ fn plan_service(
     } else {
         Instances::ReplaceOn(restarted)
     };
-    let plan = ServicePlan { binding, source, slots: members.slots, waiting: members.waiting, instances };
+    let plan = ServicePlan { binding, source, shadow, slots: members.slots, waiting: members.waiting, instances };
     (snapshot, plan, members.unresolved)
 }
 

@@ -87,6 +87,19 @@ impl Publisher {
         self.open(openings, draft).await
     }
 
+    /// What the candidates beside sources are made of.
+    pub(super) fn shadows(&self, now: &Published) -> Vec<Recipe> {
+        let services = now.snapshot.services.iter().zip(&now.services);
+        let recipes = services.filter_map(|(snapshot, service)| {
+            let SourceBinding { policy, memory_bytes_max, grants, .. } = service.source.clone()?;
+            let version = Arc::clone(now.versions.get(&(policy.plugin.clone(), service.shadow?))?);
+            let (outside, clock) = (Arc::clone(&self.sources.parts.outside), self.clock);
+            let service = snapshot.config.name.clone();
+            Some(Recipe { version, service, policy, memory_bytes_max, grants, outside, clock })
+        });
+        recipes.collect()
+    }
+
     async fn open(&self, openings: Vec<Opening>, draft: &mut Draft) -> Result<Vec<Opened>, Refusal> {
         let mut discovered = (*draft.desired.discovered).clone();
         let (mut opened, mut problems, mut too_many_lost) = (Vec::new(), Vec::new(), Vec::new());

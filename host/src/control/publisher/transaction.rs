@@ -147,7 +147,9 @@ impl Publisher {
         let generation = plan.snapshot.generation;
         self.note_replacements(&plan);
         self.install(before.as_deref(), plan, versions);
-        self.sources.replace(opened, self.current.borrow().as_deref().expect("just installed"));
+        let now = self.current.borrow().clone().expect("just installed");
+        self.sources.replace(opened, &now);
+        self.sources.set_shadows(self.shadows(&now));
         // The change is in force. That it would be lost by a restart is something to say, not a reason to take it back.
         if let Some(Err(refusal)) = staged.map(|staged| self.commit(staged)) {
             warnings.push(format!("the change is in force, but would be lost by a restart: {refusal}"));
@@ -311,6 +313,7 @@ impl Publisher {
             .map(|service| PublishedService {
                 binding: service.binding,
                 source: service.source,
+                shadow: service.shadow,
                 slots: service.slots,
                 waiting: service.waiting,
             })
@@ -341,7 +344,11 @@ fn shows_change(before: &Published, plan: &Plan) -> bool {
 
 fn same_sources(before: &Published, plan: &Plan) -> bool {
     before.services.len() == plan.services.len()
-        && before.services.iter().zip(&plan.services).all(|(old, new)| old.source == new.source)
+        && before
+            .services
+            .iter()
+            .zip(&plan.services)
+            .all(|(old, new)| old.source == new.source && old.shadow == new.shadow)
 }
 
 fn bases_equal(one: &Desired, other: &Desired) -> bool {

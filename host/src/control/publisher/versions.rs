@@ -120,21 +120,25 @@ impl Publisher {
             };
             return Err(Refusal::invalid("the canary is not possible", vec![problem]));
         }
-        let bound = desired.balanced_by(plugin);
+        let bound = desired.bound(plugin);
         match &service {
             Some(service) if !bound.contains(service) => {
                 must_have_service(&desired, service)?;
                 return Err(Refusal::Conflict(format!("service {service} does not use plugin {plugin}")));
             }
             None if bound.is_empty() => {
-                return Err(Refusal::Conflict(format!("no service balances with plugin {plugin}")));
+                return Err(Refusal::Conflict(format!("no service uses plugin {plugin}")));
             }
             _ => {}
         }
         self.canaries_started += 1;
         let (started_at, number) = (SystemTime::now(), self.canaries_started);
         desired.canaries.insert(plugin.clone(), Canary { version, percent, service, started_at, number });
-        let what = format!("{} % of requests go to version {version}", percent.get());
+        let what = if desired.balanced_by(plugin).is_empty() {
+            format!("version {version} is asked in the shadow of the one in use, and nothing that it says is in force")
+        } else {
+            format!("{} % of requests go to version {version}", percent.get())
+        };
         Ok(Intent::of_plugin(Draft::of(desired), HistoryKind::CanaryStarted, plugin, Some(version), what))
     }
 

@@ -1,6 +1,9 @@
 //! Where a service's endpoints come from, and what their source did.
 
-use std::time::SystemTime;
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -8,11 +11,11 @@ use utoipa::ToSchema;
 use super::services::{PolicyText, source};
 use crate::{
     control::{
-        discovery::{SourceState, Status},
+        discovery::{Seen, SourceState, Status},
         handle::Control,
         publisher::{Published, ServiceInForce, desired::Source},
     },
-    model::{PluginName, PolicyConfig, VersionId},
+    model::{EndpointSpec, HostPort, PluginName, PolicyConfig, VersionId},
 };
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,7 +46,31 @@ pub struct DiscoveryReport {
     /// A membership that loses too much at once, and is not in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_back: Option<HeldBackReport>,
+    /// A candidate version that is asked beside it; nothing that it says is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowReport>,
 }
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShadowReport {
+    #[schema(value_type = String)]
+    pub version: VersionId,
+    /// Absent before its first answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances: Option<usize>,
+    /// Addresses in force that it does not know; the first hundred.
+    pub missing: Vec<String>,
+    /// Addresses that only it knows; the first hundred.
+    pub added: Vec<String>,
+    /// Instances of the same id and address that differ in weight, priority, zone, metadata or health.
+    pub changed: usize,
+    pub errors: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<ErrorReport>,
+}
+
+/// Addresses that a comparison shows.
+const ADDRESSES_SHOWN_MAX: usize = 100;
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorReport {
@@ -66,6 +93,8 @@ pub struct HeldBackReport {
 pub fn report(control: &Control, current: &Published, service: ServiceInForce<'_>) -> Option<DiscoveryReport> {
     let (config, bound) = (&service.snapshot.config, service.source?);
     let status = control.sources.status(&config.name)?;
+    let in_force = current.desired.discovered.get(&config.name).map_or(&[][..], |endpoints| endpoints);
+    let shadow = control.sources.shadow(&config.name).map(|(version, seen)| compared(version, seen, in_force));
     let text = |policy: &PolicyConfig| PolicyText { plugin: policy.plugin.clone(), settings: policy.settings.clone() };
     let file = current.desired.file.services.get(&config.name);
     let is_overlay = current.desired.overlay_discovery(&config.name).is_some();
@@ -89,7 +118,30 @@ pub fn report(control: &Control, current: &Published, service: ServiceInForce<'_
             lost: held.lost,
             since: shown(held.since),
         }),
+        shadow,
     })
+}
+
+fn compared(version: VersionId, seen: Seen, in_force: &[EndpointSpec]) -> ShadowReport {
+    let Seen { endpoints, errors, last_error } = seen;
+    let said = endpoints.as_deref().unwrap_or_default();
+    let known = |endpoints: &[EndpointSpec]| endpoints.iter().map(|one| one.address.clone()).collect::<HashSet<_>>();
+    let without = |some: &[EndpointSpec], others: &HashSet<HostPort>| {
+        let alone = some.iter().filter(|one| !others.contains(&one.address));
+        alone.take(ADDRESSES_SHOWN_MAX).map(|one| one.address.to_string()).collect::<Vec<_>>()
+    };
+    let by_id: HashMap<_, _> = in_force.iter().map(|one| (&one.id, one)).collect();
+    let differs =
+        |one: &&EndpointSpec| by_id.get(&one.id).is_some_and(|other| other.address == one.address && **other != **one);
+    ShadowReport {
+        version,
+        instances: endpoints.as_ref().map(|endpoints| endpoints.len()),
+        missing: endpoints.as_ref().map(|_| without(in_force, &known(said))).unwrap_or_default(),
+        added: without(said, &known(in_force)),
+        changed: said.iter().filter(differs).count(),
+        errors,
+        last_error: last_error.map(|(at, message)| ErrorReport { at: shown(at), message }),
+    }
 }
 
 fn shown(at: SystemTime) -> String {

@@ -4,7 +4,7 @@ mod discovery;
 mod plugins;
 mod services;
 
-pub use discovery::{DiscoveryReport, ErrorReport, HeldBackReport};
+pub use discovery::{DiscoveryReport, ErrorReport, HeldBackReport, ShadowReport};
 pub use plugins::{
     ArmReport, CanaryReport, LatencyReport, PluginReport, VersionReport, VersionUse, names as plugin_names, plugin,
     plugins,

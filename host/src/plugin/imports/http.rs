@@ -214,7 +214,7 @@ impl State {
 
 async fn send(client: &Client, url: Url, given: Request) -> Result<Response, Error> {
     let Request { method, headers, body, timeout_ms, url: _ } = given;
-    let unfit = |what: &dyn fmt::Display| Error::NotAllowed(format!("{what} cannot be sent"));
+    let unfit = |what: &dyn fmt::Display| Error::Unreachable(format!("{what} cannot be sent"));
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| unfit(&format_args!("method {method:?}")))?;
     let mut request = client.request(method, url);
     for (name, value) in headers {

@@ -1,7 +1,7 @@
 use super::guest::{Guest, completion, component, component_of, context, member, pick_for, plugin_name, runtime};
 use crate::{
     model::{PluginKind, VersionId},
-    plugin::{CacheCounts, Incoming, LoadError, Runtime, stock},
+    plugin::{CacheCounts, Incoming, InstanceError, LoadError, PolicyContext, Runtime, stock},
 };
 
 fn refusal(bytes: &[u8]) -> String {
@@ -248,7 +248,7 @@ fn a_second_start_compiles_nothing() {
 fn stock_balancers_pick_members_and_carry_their_state_over() {
     let runtime = runtime();
     let members = [member(0), member(2), member(5)];
-    for plugin in stock() {
+    for plugin in stock().iter().filter(|plugin| plugin.kind == PluginKind::Balancer) {
         let loaded = runtime.load(&plugin.name.parse().unwrap(), plugin.component);
         let version = loaded.unwrap_or_else(|error| panic!("{}: {error}", plugin.name));
         assert_eq!(version.kind(), plugin.kind, "{}", plugin.name);
@@ -269,5 +269,23 @@ fn stock_balancers_pick_members_and_carry_their_state_over() {
         pick_for(&mut second, 1, &Incoming::default()).unwrap().expect("there are three to choose from");
         second.update(&[], 4_000_000).unwrap();
         assert_eq!(pick_for(&mut second, 1, &Incoming::default()).unwrap(), None, "{}", plugin.name);
+    }
+}
+
+/// As far as they can be tried without anything outside.
+#[test]
+fn stock_sources_load_and_say_everything_that_is_wrong_with_their_settings() {
+    let runtime = runtime();
+    for plugin in stock().iter().filter(|plugin| plugin.kind == PluginKind::Discovery) {
+        let version = runtime.load(&plugin.name.parse().unwrap(), plugin.component).unwrap();
+        let settings = serde_json::json!({"passing": 1, "port": -1, "format": 2, "tags": 3, "prefix": 4, "odd": 5});
+        match version.try_discovery(&PolicyContext { settings, ..context() }) {
+            Err(InstanceError::Settings(problems)) => {
+                let unknown = problems.iter().filter(|problem| problem.message.starts_with("unknown"));
+                assert!(unknown.count() >= 4 && problems.len() >= 6, "{}: {problems:?}", plugin.name);
+                assert!(problems.iter().all(|problem| problem.path.starts_with('/')), "{}: {problems:?}", plugin.name);
+            }
+            other => panic!("{}: {other:?}", plugin.name),
+        }
     }
 }

@@ -53,7 +53,10 @@ pub fn escaped(text: &str) -> String {
 pub fn instances(body: &[u8]) -> Result<Vec<Member>, String> {
     let value = std::str::from_utf8(body).ok().and_then(json::parse).ok_or("the answer is no JSON")?;
     let entries = value.list().ok_or("the answer is no list")?;
-    entries.iter().map(|entry| instance(entry).ok_or_else(|| "an entry lacks an address or a port".to_owned())).collect()
+    entries
+        .iter()
+        .map(|entry| instance(entry).ok_or_else(|| "an entry lacks an address or a port".to_owned()))
+        .collect()
 }
 
 fn instance(entry: &Value) -> Option<Member> {
@@ -119,10 +122,7 @@ mod tests {
         let members = instances(body.as_bytes()).expect("an answer");
         let shown: Vec<_> =
             members.iter().map(|m| (m.id.as_str(), m.address.as_str(), m.weight, m.zone.as_str(), m.healthy)).collect();
-        assert_eq!(
-            shown,
-            [("n1/web-1", "10.0.0.1:80", 2, "nz", true), ("n2/web-1", "[fd00::1]:81", 1, "z", false)]
-        );
+        assert_eq!(shown, [("n1/web-1", "10.0.0.1:80", 2, "nz", true), ("n2/web-1", "[fd00::1]:81", 1, "z", false)]);
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(members[0].metadata, [pair("rack", "7"), pair("tag", "v2")]);
     }

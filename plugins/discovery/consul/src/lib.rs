@@ -68,7 +68,8 @@ impl Discovery for Consul {
         if known == Some(index) {
             return Ok(None);
         }
-        let instances = catalogue::instances(&body).map_err(|why| WatchError::Unavailable(format!("{}: {why}", self.base)))?;
+        let instances =
+            catalogue::instances(&body).map_err(|why| WatchError::Unavailable(format!("{}: {why}", self.base)))?;
         // An index that went backwards, or 0, is asked for as if nothing were known; this answer is whole all the same.
         Ok(Some(Membership { instances, cursor: index.max(1).to_string() }))
     }

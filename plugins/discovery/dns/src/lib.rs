@@ -79,9 +79,7 @@ impl Dns {
         match answer {
             Err(dns::Error::NoSuchName) if self.empty_on_nxdomain => Ok((Vec::new(), 0)),
             Err(dns::Error::NoSuchName) => Err(WatchError::Unavailable(format!("there is no name {}", self.name))),
-            Err(dns::Error::NotAllowed) => {
-                Err(WatchError::Refused(format!("{} is not among allow_names", self.name)))
-            }
+            Err(dns::Error::NotAllowed) => Err(WatchError::Refused(format!("{} is not among allow_names", self.name))),
             Err(dns::Error::Failed(why)) => Err(WatchError::Unavailable(format!("{}: {why}", self.name))),
             Ok(answer) => Ok(answer),
         }

@@ -72,11 +72,10 @@ mod tests {
         let other = from_addresses(&["::1".into(), "10.0.0.1".into(), "10.0.0.2".into()], 80, Family::Any);
         assert_eq!(digest(&one), digest(&other));
         assert_ne!(digest(&one), digest(&one[1..]));
-        assert_eq!(one.iter().map(|m| m.address.as_str()).collect::<Vec<_>>(), [
-            "10.0.0.1:80",
-            "10.0.0.2:80",
-            "[::1]:80"
-        ]);
+        assert_eq!(
+            one.iter().map(|m| m.address.as_str()).collect::<Vec<_>>(),
+            ["10.0.0.1:80", "10.0.0.2:80", "[::1]:80"]
+        );
         assert_eq!(from_addresses(&["10.0.0.2".into(), "::1".into()], 80, Family::V6).len(), 1);
     }
 

@@ -42,7 +42,8 @@ impl Discovery for Etcd {
     /// The cursor is the cluster's id and its revision.
     fn watch(&mut self, cursor: Option<&str>, wait_ms: u32) -> Watched {
         let Some(cursor) = cursor else { return self.membership().map(Some) };
-        let known = Place::parse(cursor).ok_or_else(|| WatchError::Lost("the cursor is no place in etcd".to_owned()))?;
+        let known =
+            Place::parse(cursor).ok_or_else(|| WatchError::Lost("the cursor is no place in etcd".to_owned()))?;
         let deadline = clock::now() + u64::from(wait_ms) * 1000;
         let mut failures = Vec::new();
         while failures.len() < self.members.len() {

@@ -24,7 +24,8 @@ impl Discovery for File {
     fn configure(_: &Context, settings: &mut Settings) -> Self {
         let path = settings.required_text("path", "endpoints.json");
         let named = if path.ends_with(".toml") { Format::Toml } else { Format::Json };
-        let given = settings.one_of("format", &[("auto", None), ("json", Some(Format::Json)), ("toml", Some(Format::Toml))]);
+        let given =
+            settings.one_of("format", &[("auto", None), ("json", Some(Format::Json)), ("toml", Some(Format::Toml))]);
         Self { path, format: given.unwrap_or(named), wrong: None }
     }
 
