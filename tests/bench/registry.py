@@ -9,6 +9,7 @@ change a second among them. Everything on loopback, all sizes and times bounded.
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import tempfile
 import time
@@ -92,9 +93,12 @@ async def each(port, items, ask):
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
 
-async def heartbeats(port, names, ended):
-    """Keeps all alive; the answer is how many were sent."""
-    sent = 0
+def beat_all(port, names, ended, sent):
+    """Keeps all alive, in a process of its own, so that those who watch are not kept waiting."""
+    asyncio.run(heartbeats(port, names, ended, sent))
+
+
+async def heartbeats(port, names, ended, sent):
     beat = lambda connection, name: connection.ask("PUT", f"/v1/agent/check/pass/service:{name}")
     while not ended.is_set():
         begun = time.monotonic()
@@ -102,12 +106,11 @@ async def heartbeats(port, names, ended):
         for part in range(10):
             some = names[part::10]
             await each(port, some, beat)
-            sent += len(some)
+            sent.value += len(some)
             until = begun + HEARTBEAT_S * (part + 1) / 10
             await asyncio.sleep(max(0, until - time.monotonic()))
             if ended.is_set():
                 break
-    return sent
 
 
 async def origin(name):
@@ -118,7 +121,7 @@ async def origin(name):
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(name)}\r\n\r\n{name}".encode())
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -145,19 +148,21 @@ async def many(folder, changes):
         )
         await each(control, instances, register)
         registering_s = time.monotonic() - begun
-        ended = asyncio.Event()
-        beating = asyncio.create_task(heartbeats(control, [f"{name}-{number}" for name, number in instances], ended))
+        ended, sent = multiprocessing.Event(), multiprocessing.Value("q", 0)
+        ids = [f"{name}-{number}" for name, number in instances]
+        beating = multiprocessing.Process(target=beat_all, args=(control, ids, ended, sent), daemon=True)
+        beating.start()
         await asyncio.sleep(HEARTBEAT_S)
-        cpu_s, begun = gateway.cpu_s(), time.monotonic()
+        cpu_s, begun, sent_before = gateway.cpu_s(), time.monotonic(), sent.value
         taken_ms = await watch_changes(gateway.ports["h1"], connection, other, changes)
         cpu_s, lasted_s = gateway.cpu_s() - cpu_s, time.monotonic() - begun
+        rate = (sent.value - sent_before) / lasted_s
         ended.set()
-        sent = await beating
+        beating.join(HEARTBEAT_S)
         metrics = (await connection.ask("GET", "/v1/health/state/critical"))[1]
         rss = gateway.rss_bytes()
     finally:
         gateway.stop()
-    rate = sent / (lasted_s + HEARTBEAT_S)
     taken_ms.sort()
     p99 = taken_ms[min(len(taken_ms) - 1, int(0.99 * len(taken_ms)))]
     return [
@@ -194,11 +199,13 @@ async def watch_changes(listener, control, other, changes):
         connection.close()
 
     watchers = [asyncio.create_task(watcher(number)) for number in range(WATCHERS)]
+    # Nearly every pick is of it as soon as a worker knows it.
+    weighty = registration("probe", "other", other, 3600) | {"Weights": {"Passing": 65535, "Warning": 1}}
     taken_ms = []
     for _ in range((changes + 1) // 2):
         begun = time.monotonic()
         seen.clear()
-        await control.ask("PUT", "/v1/agent/service/register", registration("probe", "other", other, 3600))
+        await control.ask("PUT", "/v1/agent/service/register", weighty)
         while len(seen) < WATCHERS and time.monotonic() < begun + 5:
             await asyncio.sleep(0.001)
         if len(seen) < WATCHERS:
@@ -239,11 +246,12 @@ def calm(folder, rounds):
             peer.stop()
         for process in processes:
             peers_.stop(process)
-    middle, lower, upper = ratio(cost["registered"], cost["static"], SEED)
+    registered, static = cost["registered"], cost["static"]
+    middle, lower, upper = ratio(registered, static, SEED)
     return [
         f"CPU a request on the calm data path (small GET), endpoints from the registry / from the configuration: "
-        f"**{middle:.3f}** (95 % interval {lower:.3f} to {upper:.3f}; {median(cost["registered"]):.2f} and "
-        f"{median(cost["static"]):.2f} µs, {rounds} interleaved rounds); bar: median at most {COST_BAR}: "
+        f"**{middle:.3f}** (95 % interval {lower:.3f} to {upper:.3f}; {median(registered):.2f} and "
+        f"{median(static):.2f} µs, {rounds} interleaved rounds); bar: median at most {COST_BAR}: "
         f"{'met' if middle <= COST_BAR else '**not met**'}",
     ]
 
