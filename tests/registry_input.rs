@@ -83,6 +83,8 @@ fn each_wrong_field_of_a_registration_is_named() {
         ),
         ("Checks", json!(vec![json!({"TTL": "10s"}); 17]), "Checks: must be at most 16 checks, not 17"),
         ("Sidecars", json!(1), "Sidecars: there is no such field"),
+        ("", json!(1), "\"\": there is no such field"),
+        ("a\nb", json!(1), "a\\nb: there is no such field"),
         ("NAME", json!("web"), "in another spelling"),
     ] {
         let answer = register(&gateway, &with(field, value.clone()));

@@ -44,6 +44,8 @@ class Peer:
     separate_h2: bool = True
     ports: dict = field(default_factory=dict)
     process: subprocess.Popen | None = None
+    # Of its configuration, beside addresses.
+    places: dict = field(default_factory=dict)
 
     def start(self, folder, backends, pin):
         folder = folder / self.name
@@ -53,13 +55,13 @@ class Peer:
             ports["h2"] = ports["h1"]
         self.ports = ports
         config = folder / self.template
-        config.write_text(fill(self.template, folder, ports, backends))
+        config.write_text(fill(self.template, folder, ports, backends, self.places))
         command = [part.format(program=self.program, config=config, folder=folder) for part in self.command]
         with open(folder / "output.log", "w") as log:
             self.process = subprocess.Popen(command, preexec_fn=pin, stdout=log, stderr=log, cwd=folder)
         for protocol in self.protocols:
             await_port(self.ports[protocol], self.process, f"{self.name} ({folder}/output.log)")
-        if self.template == "sluice.toml":
+        if Path(self.program).name == "sluice":
             await_ready(self.ports["control"])
 
     def stop(self):
@@ -147,9 +149,9 @@ def start_backends(folder, pin):
     return processes, ports
 
 
-def fill(template, folder, ports, backends):
-    places = {"dir": folder}
-    for name, port in [*ports.items(), ("backend1", backends[0]), ("backend2", backends[1])]:
+def fill(template, folder, ports, backends, more=()):
+    places = {"dir": folder, **dict(more)}
+    for name, port in [*ports.items(), *((f"backend{number}", port) for number, port in enumerate(backends, 1))]:
         places[name] = f"127.0.0.1:{port}"
         places[f"{name}_port"] = port
     return string.Template((HERE / "config" / template).read_text()).substitute(places)

@@ -3,9 +3,11 @@
 //! `inventory` keeps the catalogue and the stock, `payments` charges cards, `orders` takes orders: it reserves
 //! at inventory and charges at payments, *through the gateway*, and gives the reservation back where the
 //! charge is refused. Each runs as two instances that share what they know, as they would share a database:
-//! here a locked file ([`store`]). Every answer names the instance that gave it.
+//! here a locked file ([`store`]). Every answer names the instance that gave it. Nobody is told where they are: each
+//! registers itself with the gateway while it serves ([`registration`]).
 
 pub mod recent;
+pub mod registration;
 pub mod reply;
 pub mod services;
 pub mod store;

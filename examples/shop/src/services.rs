@@ -17,6 +17,8 @@ use axum::{
 use serde_json::json;
 use tokio::{net::TcpListener, signal::unix};
 
+use crate::registration::Registration;
+
 /// Who answered.
 const INSTANCE: HeaderName = HeaderName::from_static("x-instance");
 
@@ -35,23 +37,45 @@ pub struct Instance {
     pub listen: SocketAddr,
     /// Where the other services are reached: `http://host:port`.
     pub gateway: String,
+    /// Where it registers itself, if it does: the gateway's control listener, `http://host:port`.
+    pub register: Option<String>,
     pub data: PathBuf,
 }
 
-/// Serves until SIGTERM or Ctrl-C, then lets requests end.
+impl Service {
+    /// As routes and the registry know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Payments => "payments",
+            Self::Inventory => "inventory",
+        }
+    }
+}
+
+/// Serves until SIGTERM or Ctrl-C, then leaves the registry and lets requests end.
 pub async fn serve(instance: Instance) -> anyhow::Result<()> {
     let listener = TcpListener::bind(instance.listen)
         .await
         .with_context(|| format!("{}: cannot listen on {}", instance.name, instance.listen))?;
-    eprintln!("{} listening address={}", instance.name, listener.local_addr()?);
+    let address = listener.local_addr()?;
+    eprintln!("{} listening address={address}", instance.name);
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
+    let router = router(&instance)?;
+    let registration = instance
+        .register
+        .map(|control| Registration::begin(control, instance.service.name(), instance.name.clone(), address));
     let stopped = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
+        // Still serving: what is on its way here is answered.
+        if let Some(registration) = registration {
+            registration.end().await;
+        }
     };
-    axum::serve(listener, router(&instance)?).with_graceful_shutdown(stopped).await?;
+    axum::serve(listener, router).with_graceful_shutdown(stopped).await?;
     Ok(())
 }
 
@@ -72,5 +96,8 @@ pub fn router(instance: &Instance) -> anyhow::Result<Router> {
             response
         }
     });
-    Ok(service.route("/health", get(async move || Json(health))).layer(naming))
+    // Directly, and through the gateway's route.
+    let through = format!("/{}/health", instance.service.name());
+    let health = get(async move || Json(health));
+    Ok(service.route("/health", health.clone()).route(&through, health).layer(naming))
 }

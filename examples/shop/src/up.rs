@@ -10,15 +10,21 @@ use std::{
 };
 
 use anyhow::Context;
+use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
 use addresses::Layout;
 use children::Children;
 
+use crate::services::Service;
+
+/// Of each service.
+const INSTANCES: usize = 2;
+
 /// What `shop-up` is started with.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Up {
-    /// The gateway's configuration; the services' addresses are read from it
+    /// The gateway's configuration
     #[arg(long, default_value = "examples/shop/sluice.toml")]
     pub config: PathBuf,
     /// The gateway's binary [default: `sluice` beside this one]
@@ -50,7 +56,7 @@ pub async fn run(up: &Up) -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
-    // The gateway was started last and goes first: it lets requests end while the services still answer.
+    // The gateway was started first and goes last: the services tell it that they leave.
     children.end().await;
     ended
 }
@@ -62,25 +68,48 @@ async fn start_and_wait(
     sluice: &Path,
     data: &Path,
 ) -> anyhow::Result<()> {
-    let gateway = format!("http://{}", layout.listener);
-    for (service, addresses) in &layout.services {
-        for (number, address) in addresses.iter().enumerate() {
-            let name = format!("{service}-{}", number + 1);
-            let mut command = Command::new(shop);
-            command.arg("serve").arg(service).args(["--name", &name, "--listen", &address.to_string()]);
-            command.args(["--gateway", &gateway, "--end-with-parent"]).arg("--data").arg(data.join("shop"));
-            children.start(&name, command)?;
-        }
-    }
-    for address in layout.services.values().flatten() {
-        children.await_answer(&format!("http://{address}/health")).await?;
-    }
     let mut command = Command::new(sluice);
     command.args(["run", "--config", "sluice.toml"]).current_dir(data);
-    children.start("sluice", command)?;
-    children.await_answer(&format!("http://{}/readyz", layout.control)).await?;
-    println!("{}", layout.what_to_try(shop, sluice));
-    children.await_an_end().await
+    children.start("sluice", command, true)?;
+    let (gateway, control) = (format!("http://{}", layout.listener), format!("http://{}", layout.control));
+    children.await_answer(&format!("{control}/readyz"), |_| Some(())).await?;
+    for service in Service::value_variants() {
+        for number in 1..=INSTANCES {
+            let name = format!("{}-{number}", service.name());
+            let mut command = Command::new(shop);
+            command.args(["serve", service.name(), "--name", &name, "--gateway", &gateway, "--register", &control]);
+            command.arg("--end-with-parent").arg("--data").arg(data.join("shop"));
+            children.start(&name, command, false)?;
+        }
+    }
+    let mut registered = Vec::new();
+    for service in Service::value_variants() {
+        let url = format!("{control}/v1/health/service/{}?passing", service.name());
+        registered.extend(children.await_answer(&url, all_instances).await?);
+        // A route finds them a moment after the registry does.
+        let path = format!("{gateway}/{}/health", service.name());
+        children.await_answer(&path, |_| Some(())).await?;
+    }
+    let victim = children.pid("inventory-2").context("it has just been started")?;
+    println!("{}", layout.what_to_try(shop, sluice, &registered, victim));
+    children.keep_alive().await
+}
+
+/// Their names and addresses once all of a service are there, from what Consul's health API answers.
+fn all_instances(body: &str) -> Option<Vec<(String, String)>> {
+    let entries: Vec<serde_json::Value> = serde_json::from_str(body).ok()?;
+    let instances: Option<Vec<_>> = entries
+        .iter()
+        .map(|entry| {
+            let service = entry.get("Service")?;
+            let (address, port) = (service.get("Address")?.as_str()?, service.get("Port")?.as_u64()?);
+            Some((service.get("ID")?.as_str()?.to_owned(), format!("{address}:{port}")))
+        })
+        .collect();
+    instances.filter(|instances| instances.len() >= INSTANCES).map(|mut instances| {
+        instances.sort();
+        instances
+    })
 }
 
 /// The shop begins anew each time; what the gateway keeps (uploaded plugins, say) stays.

@@ -31,9 +31,12 @@ const PASS_CHANGES_MAX: usize = 48;
 /// Before the store is asked again that has not taken what time brought about.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Makes a change of the state; true where there was something to change.
+pub type Make = dyn FnOnce(&mut State, InstantUs) -> Result<bool, RegistryError> + Send;
+
 /// One change of the state, answered once it is durable.
 pub struct Change {
-    pub make: Box<dyn FnOnce(&mut State, InstantUs) -> Result<bool, RegistryError> + Send>,
+    pub make: Box<Make>,
     pub done: oneshot::Sender<Result<bool, RegistryError>>,
 }
 

@@ -26,7 +26,10 @@ enum Command {
         /// Through which the other services are reached
         #[arg(long, default_value = "http://127.0.0.1:8080")]
         gateway: String,
-        /// What the instance calls itself in every answer
+        /// The gateway's control listener, where the instance registers itself; without it nobody is told
+        #[arg(long, value_name = "URL")]
+        register: Option<String>,
+        /// What the instance calls itself in every answer and in the registry
         #[arg(long)]
         name: String,
         /// What the instances of a service share
@@ -42,13 +45,14 @@ enum Command {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Serve { service, listen, gateway, name, data, end_with_parent } => {
+        Command::Serve { service, listen, gateway, register, name, data, end_with_parent } => {
             if end_with_parent {
                 rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
             }
-            let gateway = gateway.trim_end_matches('/').to_owned();
+            let trimmed = |url: String| url.trim_end_matches('/').to_owned();
+            let (gateway, register) = (trimmed(gateway), register.map(trimmed));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(services::serve(Instance { service, name, listen, gateway, data }))?;
+            runtime.block_on(services::serve(Instance { service, name, listen, gateway, register, data }))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Traffic(traffic) => {

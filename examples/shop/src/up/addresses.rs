@@ -1,7 +1,7 @@
-//! Where everything listens: as the configuration says, or on a free port where that one is taken.
+//! Where the gateway listens: as the configuration says, or on a free port where that one is taken.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
@@ -17,8 +17,6 @@ pub struct Layout {
     pub text: String,
     pub listener: SocketAddr,
     pub control: SocketAddr,
-    /// By service, an address for each instance.
-    pub services: BTreeMap<String, Vec<SocketAddr>>,
     pub moved: Vec<Moved>,
 }
 
@@ -35,8 +33,7 @@ impl Layout {
         let mut replaced = HashMap::new();
         // Held until all are chosen, so that no free port is chosen twice.
         let mut held = Vec::new();
-        let all = wished.services.values().flatten().chain([&wished.listener, &wished.control]);
-        for &address in all {
+        for address in [wished.listener, wished.control] {
             let socket = TcpListener::bind(address).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
             let socket = socket.context("no free port")?;
             let bound = socket.local_addr()?;
@@ -56,39 +53,29 @@ impl Layout {
     fn read(text: &str) -> anyhow::Result<Self> {
         let root: Table = text.parse()?;
         let listener = root.get("listener").and_then(|listeners| listeners.get(0));
-        let mut services = BTreeMap::new();
-        for (name, service) in root.get("services").and_then(Value::as_table).context("there is no [services]")? {
-            let endpoints = service.get("endpoints").and_then(Value::as_array);
-            let endpoints = endpoints.with_context(|| format!("services.{name}: there are no endpoints"))?;
-            let addresses = endpoints.iter().map(|endpoint| address(Some(endpoint)));
-            services.insert(name.clone(), addresses.collect::<anyhow::Result<_>>()?);
-        }
         Ok(Self {
             text: text.to_owned(),
             listener: address(listener.and_then(|listener| listener.get("address"))).context("[[listener]]")?,
             control: address(root.get("control").and_then(|control| control.get("address"))).context("[control]")?,
-            services,
             moved: Vec::new(),
         })
     }
 
-    /// Commands that work as they stand.
-    pub fn what_to_try(&self, shop: &Path, sluice: &Path) -> String {
+    /// Commands that work as they stand. `registered` are the instances' names and addresses, `victim` the process of
+    /// inventory-2.
+    pub fn what_to_try(&self, shop: &Path, sluice: &Path, registered: &[(String, String)], victim: u32) -> String {
         let (gateway, control) = (self.listener, self.control);
         let (shop, sluice) = (from_here(shop), from_here(sluice));
         let (shop, sluice) = (shop.display(), sluice.display());
-        let instances = self.services.iter().map(|(name, addresses)| {
-            let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-            format!("  {name:<10} {}\n", addresses.join("  "))
-        });
+        let instances = registered.iter().map(|(name, address)| format!("  {name:<12} {address}\n"));
         let moved = self.moved.iter().map(|moved| format!("  ({moved})\n"));
         let json = "-H 'content-type: application/json'";
         format!(
             "
 The shop is open.
 
-  gateway    http://{gateway}
-  control    http://{control}
+  gateway      http://{gateway}
+  control      http://{control}
 {}{}
 Try, in another terminal:
 
@@ -103,6 +90,12 @@ Try, in another terminal:
     curl -s -X PATCH http://{control}/services/inventory {json} -d '{{\"balancer\":{{\"plugin\":\"ring-hash\"}}}}'
   and back:
     curl -s -X DELETE http://{control}/services/inventory/overlay {json}
+
+  Kill an instance (it comes back after ten seconds); the traffic sees no failure:
+    kill -9 {victim}
+
+  What is registered, by the API that Consul's clients speak:
+    curl -s 'http://{control}/v1/health/service/inventory?passing&pretty'
 
   What to look at:
     http://{control}/                                    the dashboard
@@ -143,20 +136,18 @@ mod tests {
         let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let taken = held.local_addr().unwrap();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let text = format!(
-            "listener = [{{ address = \"{free}\" }}]\ncontrol = {{ address = \"127.0.0.1:1\" }}\n\
-             [services.a]\nendpoints = [\"{taken}\"]\n"
-        );
+        let text =
+            format!("listener = [{{ address = \"{taken}\" }}]\ncontrol = {{ address = \"{free}\" }}\n# \"{taken}\"\n");
         let layout = Layout::choose(&text).unwrap();
-        assert_eq!(layout.listener, free);
-        assert_ne!(layout.services["a"], [taken]);
-        assert!(layout.moved.contains(&Moved { from: taken, to: layout.services["a"][0] }));
+        assert_eq!(layout.control, free);
+        assert_ne!(layout.listener, taken);
+        assert!(layout.moved.contains(&Moved { from: taken, to: layout.listener }));
         assert!(!layout.text.contains(&taken.to_string()));
     }
 
     #[test]
     fn the_shops_own_configuration_is_read() {
         let layout = Layout::read(include_str!("../../sluice.toml")).unwrap();
-        assert_eq!(layout.services.values().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2]);
+        assert_ne!(layout.listener, layout.control);
     }
 }

@@ -18,45 +18,73 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often children and readiness are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// A child that ended by itself is started again after this: long enough to see that it is missing.
+const RESTART_AFTER: Duration = Duration::from_secs(10);
+
 /// In the order in which they were started; killed if dropped before they have ended.
 #[derive(Debug, Default)]
-pub(super) struct Children(Vec<(String, Child)>);
+pub(super) struct Children(Vec<Member>);
+
+#[derive(Debug)]
+struct Member {
+    name: String,
+    command: Command,
+    child: Child,
+    /// Without it nothing works.
+    is_needed: bool,
+    ended: Option<Instant>,
+}
 
 impl Children {
-    pub fn start(&mut self, name: &str, mut command: Command) -> anyhow::Result<()> {
+    /// The end of one that `is_needed` ends everything; another is started again.
+    pub fn start(&mut self, name: &str, mut command: Command, is_needed: bool) -> anyhow::Result<()> {
         // In a group of its own, so that the terminal's Ctrl-C reaches only the launcher, which ends the
         // children in order.
         let child = command.stdin(Stdio::null()).process_group(0).spawn();
-        self.0.push((name.to_owned(), child.with_context(|| format!("cannot start {name}: {command:?}"))?));
+        let child = child.with_context(|| format!("cannot start {name}: {command:?}"))?;
+        self.0.push(Member { name: name.to_owned(), command, child, is_needed, ended: None });
         Ok(())
     }
 
-    /// Waits until a GET answers 200.
-    pub async fn await_answer(&mut self, url: &str) -> anyhow::Result<()> {
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        self.0.iter().find(|member| member.name == name).map(|member| member.child.id())
+    }
+
+    /// Waits until a GET is answered as `look` wants it.
+    pub async fn await_answer<T>(&mut self, url: &str, look: impl Fn(&str) -> Option<T>) -> anyhow::Result<T> {
         let begun = Instant::now();
         let agent: ureq::Agent =
             ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(1))).proxy(None).build().into();
-        while agent.get(url).call().is_err() {
-            self.all_alive()?;
+        loop {
+            let body = agent.get(url).call().and_then(|mut answer| answer.body_mut().read_to_string());
+            if let Some(found) = body.ok().and_then(|body| look(&body)) {
+                return Ok(found);
+            }
+            for member in &mut self.0 {
+                if let Some(status) = member.child.try_wait()? {
+                    bail!("{} ended by itself: {status}", member.name);
+                }
+            }
             if begun.elapsed() > READY_TIMEOUT {
-                bail!("{url} did not answer within {READY_TIMEOUT:?}");
+                bail!("{url} did not answer as it should within {READY_TIMEOUT:?}");
             }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
-        Ok(())
     }
 
-    /// None should: the one that does is the error.
-    pub async fn await_an_end(&mut self) -> anyhow::Result<()> {
+    /// Starts again what ends; returns when one that is needed does.
+    pub async fn keep_alive(&mut self) -> anyhow::Result<()> {
         loop {
-            self.all_alive()?;
+            for member in &mut self.0 {
+                member.look_after()?;
+            }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
     /// Ends them, the last started first.
     pub async fn end(&mut self) {
-        while let Some((name, mut child)) = self.0.pop() {
+        while let Some(Member { name, mut child, .. }) = self.0.pop() {
             // It may have ended by itself; then there is nobody to tell.
             let _ = kill_process(Pid::from_child(&child), Signal::TERM);
             let begun = Instant::now();
@@ -71,12 +99,22 @@ impl Children {
             }
         }
     }
+}
 
-    fn all_alive(&mut self) -> anyhow::Result<()> {
-        for (name, child) in &mut self.0 {
-            if let Some(status) = child.try_wait()? {
-                bail!("{name} ended by itself: {status}");
+impl Member {
+    fn look_after(&mut self) -> anyhow::Result<()> {
+        let Some(status) = self.child.try_wait()? else { return Ok(()) };
+        let Some(ended) = self.ended else {
+            if self.is_needed {
+                bail!("{} ended by itself: {status}", self.name);
             }
+            eprintln!("{} ended ({status}); it is started again in {} s", self.name, RESTART_AFTER.as_secs());
+            self.ended = Some(Instant::now());
+            return Ok(());
+        };
+        if ended.elapsed() >= RESTART_AFTER {
+            self.child = self.command.spawn().with_context(|| format!("cannot start {} again", self.name))?;
+            self.ended = None;
         }
         Ok(())
     }
@@ -84,7 +122,7 @@ impl Children {
 
 impl Drop for Children {
     fn drop(&mut self) {
-        for (_, child) in &mut self.0 {
+        for Member { child, .. } in &mut self.0 {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -34,6 +34,7 @@ async fn found(answer: &'static str, change: impl FnOnce(&mut HttpCheck)) -> (Ch
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let serve = async {
+        let mut open = Vec::new();
         loop {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut head = [0; 1024];
@@ -41,6 +42,7 @@ async fn found(answer: &'static str, change: impl FnOnce(&mut HttpCheck)) -> (Ch
             assert!(String::from_utf8_lossy(&head[..read]).contains("x-a: b"));
             let answer = answer.replace("PORT", &address.port().to_string());
             stream.write_all(answer.as_bytes()).await.expect("it is read");
+            open.push(stream);
         }
     };
     let mut check = http(format!("http://{address}/health"));

@@ -127,8 +127,9 @@ impl State {
             let deadline_us = self.check(id).ok().and_then(|check| check.live.deadline_us());
             match (lapse.stage, deadline_us) {
                 (Stage::Ended, None) => lapse.at_us + us(WINDOW) > now_us,
-                (Stage::Ended, Some(_)) | (_, None) => false,
-                (_, Some(deadline_us)) if deadline_us != lapse.deadline_us => {
+                (_, None) => false,
+                // Ended too: a heartbeat came just before its end.
+                (stage, Some(deadline_us)) if stage == Stage::Ended || deadline_us != lapse.deadline_us => {
                     prolonged.push((id.clone(), deadline_us));
                     false
                 }
@@ -141,7 +142,7 @@ impl State {
         }
     }
 
-    fn masses(&self) -> Masses {
+    pub(super) fn masses(&self) -> Masses {
         let mut silent: HashMap<&str, usize> = HashMap::new();
         for lapse in self.lapses.values() {
             *silent.entry(&lapse.service).or_default() += 1;
@@ -158,7 +159,7 @@ impl State {
     }
 
     /// True where a status changed.
-    fn judge(&mut self, id: &str, masses: &Masses) -> bool {
+    pub(super) fn judge(&mut self, id: &str, masses: &Masses) -> bool {
         let Some(lapse) = self.lapses.get_mut(id) else { return false };
         let held_too_long = lapse.at_us + us(self.options.mass_expiry.hold) <= self.now_us;
         let hold = !held_too_long && (masses.everything || masses.services.contains(&lapse.service));
@@ -211,19 +212,22 @@ impl State {
         false
     }
 
-    /// TTL checks of a service's instances whose leases run, or ran out lately.
+    /// TTL checks of a service's instances (of the node where the name is empty) whose leases run, or ran out lately.
     fn leases_of(&self, service: &str) -> usize {
         let counts = |check: &&RegisteredCheck| {
             check.definition.kind.ttl().is_some()
                 && (check.status < CheckStatus::Critical || self.lapses.contains_key(check.id()))
         };
         let of_instance = |instance: &RegisteredInstance| instance.checks.iter().filter(counts).count();
+        if service.is_empty() {
+            return self.node.checks.iter().filter(counts).count();
+        }
         let Some(service) = self.services.get(service) else { return 0 };
         service.ids.iter().filter_map(|id| self.instances.get(id)).map(|instance| of_instance(instance)).sum()
     }
 }
 
-struct Masses {
+pub(super) struct Masses {
     services: Vec<String>,
     everything: bool,
 }

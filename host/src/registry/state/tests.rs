@@ -78,6 +78,21 @@ fn an_instance_lives_as_long_as_its_heartbeats_come() {
 }
 
 #[test]
+fn a_heartbeat_in_the_moment_of_its_leases_end_prolongs_it_once() {
+    let mut state = state();
+    service_of(&mut state, "web", 1);
+    state.note_lapses_at(12 * SECOND);
+    let live = Arc::clone(&state.instance("web-0").expect("there").checks[0].live);
+    assert!(live.renew(22 * SECOND));
+    let masses = state.masses();
+    assert!(!state.judge("service:web-0", &masses), "it is not over");
+    sweep(&mut state, 13 * SECOND);
+    assert_eq!(passing(&state, "web"), 1);
+    sweep(&mut state, 23 * SECOND);
+    assert_eq!(passing(&state, "web"), 0, "and is looked at again when the heartbeat's own time is over");
+}
+
+#[test]
 fn heartbeats_change_nothing_that_is_durable() {
     let mut state = state();
     service_of(&mut state, "web", 3);

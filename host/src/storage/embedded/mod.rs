@@ -1,6 +1,7 @@
 //! The store in `data_dir`: fjall, one database of which each [`Space`] is a keyspace, so that what belongs together is
 //! one durable commit.
 
+mod journal;
 mod open;
 mod writer;
 

@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use fjall::{Database, Error, KeyspaceCreateOptions, LsmError};
 
-use super::Tables;
+use super::{Tables, journal};
 use crate::storage::{Space, StorageError};
 
 /// Blocks read from disk that are kept in memory, for all spaces together. The gateway as a whole may take 64 MiB.
@@ -21,12 +21,10 @@ const BACKGROUND_THREADS: usize = 2;
 
 pub(super) fn tables(path: &Path) -> Result<Tables, StorageError> {
     fs::create_dir_all(path).map_err(|error| unusable(path, error))?;
-    let database = Database::builder(path)
-        .cache_size(CACHE_BYTES)
-        .max_journaling_size(JOURNAL_BYTES_MAX)
-        .worker_threads(BACKGROUND_THREADS)
-        .open()
-        .map_err(|error| opening(path, &error))?;
+    let database = match database(path) {
+        Err(Error::JournalRecovery(_)) => after_power_failure(path)?,
+        opened => opened.map_err(|error| opening(path, &error))?,
+    };
     let mut keyspaces = Vec::with_capacity(Space::ALL.len());
     for space in Space::ALL {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX);
@@ -34,6 +32,22 @@ pub(super) fn tables(path: &Path) -> Result<Tables, StorageError> {
     }
     let keyspaces = keyspaces.try_into().unwrap_or_else(|_| unreachable!("one was opened for each space"));
     Ok(Tables { database, keyspaces })
+}
+
+fn database(path: &Path) -> fjall::Result<Database> {
+    Database::builder(path)
+        .cache_size(CACHE_BYTES)
+        .max_journaling_size(JOURNAL_BYTES_MAX)
+        .worker_threads(BACKGROUND_THREADS)
+        .open()
+}
+
+/// Once more, without the commit that was under way, if that is what is wrong.
+fn after_power_failure(path: &Path) -> Result<Database, StorageError> {
+    if let Some(bytes) = journal::cut_torn_end(path).map_err(|error| unusable(path, error))? {
+        tracing::warn!(path = %path.display(), bytes, "the last commit was cut off by a power failure and is left out");
+    }
+    database(path).map_err(|error| opening(path, &error))
 }
 
 pub(super) fn unusable(path: &Path, error: io::Error) -> StorageError {

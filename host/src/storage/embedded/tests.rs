@@ -79,3 +79,74 @@ fn many_commits_share_one_sync() {
     let groups = storage.tables().expect("it is open").database.seqno() - before;
     assert!(groups < 100, "200 commits that waited together took {groups} syncs");
 }
+
+/// Three commits, the last of them over several sectors; its journal, and what it holds.
+fn three_commits(folder: &Path) -> (PathBuf, Vec<u8>) {
+    let storage = Embedded::open(folder).expect("it opens");
+    runtime().block_on(async {
+        for n in [1_u8, 2, 3] {
+            let batch =
+                Batch::new().put(Space::Registry, vec![n], vec![0xa0 + n; 1500]).put(Space::Discovery, vec![n], "half");
+            storage.commit(batch).await.expect("it is committed");
+        }
+        storage.close().await;
+    });
+    let files = fs::read_dir(folder).expect("it is there").map(|entry| entry.expect("it is there").path());
+    let journal = files.into_iter().find(|path| path.extension().is_some_and(|is| is == "jnl")).expect("there is one");
+    let bytes = fs::read(&journal).expect("it is read");
+    (journal, bytes)
+}
+
+/// Of the value of so many equal bytes.
+fn position(journal: &[u8], byte: u8) -> usize {
+    journal.windows(1500).position(|window| window.iter().all(|&it| it == byte)).expect("it is there")
+}
+
+/// The keys in both spaces, which must be the same.
+fn keys(folder: &Path) -> Vec<u8> {
+    let storage = Embedded::open(folder).unwrap_or_else(|error| panic!("{error}"));
+    runtime().block_on(async {
+        let mut keys = Vec::new();
+        for space in Space::ALL {
+            let all = storage.scan(space, KeyRange::all(), 10).await.expect("it is read");
+            keys.push(all.iter().map(|(key, _)| key[0]).collect::<Vec<_>>());
+        }
+        assert_eq!(keys[0], keys[1], "a batch survived in part");
+        let both = Batch::new().delete(Space::Registry, "none").delete(Space::Discovery, "none");
+        storage.commit(both).await.expect("it goes on");
+        storage.close().await;
+        keys.remove(0)
+    })
+}
+
+#[test]
+fn a_last_commit_that_a_power_failure_tore_is_left_out_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, bytes) = three_commits(folder.path());
+    assert_eq!(keys(folder.path()), [1, 2, 3]);
+    // Behind the second commit, whose items end with the other half: then its end (13 bytes).
+    let second = position(&bytes, 0xa2);
+    let third = second + bytes[second..].windows(4).position(|window| window == b"FJL\x03").expect("it ends") + 4;
+    for torn in [third..third + 512, third + 300..third + 812, third + 1024..third + 1536, third + 1400..third + 2000] {
+        for filler in [0, 0x5a] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (journal, mut bytes) = three_commits(folder.path());
+            bytes[torn.clone()].fill(filler);
+            fs::write(&journal, &bytes).expect("it is written");
+            assert_eq!(keys(folder.path()), [1, 2], "{:?} filled with {filler}", torn.start - third..torn.end - third);
+            assert_eq!(keys(folder.path()), [1, 2], "it stays as it is");
+        }
+    }
+}
+
+#[test]
+fn damage_before_a_whole_commit_is_refused_and_nothing_cut_off() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, mut bytes) = three_commits(folder.path());
+    let second = position(&bytes, 0xa2);
+    bytes[second + 100..second + 200].fill(0);
+    fs::write(&journal, &bytes).expect("it is written");
+    let told = refusal(folder.path());
+    assert!(told.contains("is damaged (its journal cannot be read"), "{told}");
+    assert_eq!(fs::metadata(&journal).expect("it is there").len(), bytes.len() as u64);
+}

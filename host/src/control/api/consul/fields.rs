@@ -2,11 +2,12 @@
 //!
 //! Consul takes field names in any case, and with underscores (`deregister_critical_service_after`); clients rely on it.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::duration;
 use crate::registry::FieldProblem;
-use std::time::Duration;
 
 /// The object's fields that have not been read yet, and what was wrong with the others.
 pub struct Fields<'p> {
@@ -17,6 +18,16 @@ pub struct Fields<'p> {
     problems: &'p mut Vec<FieldProblem>,
 }
 
+/// The client's own name of a field, made fit for a message.
+fn problem(place: &str, name: &str, message: impl Into<String>) -> FieldProblem {
+    let shown = match name {
+        "" => "\"\"".to_owned(),
+        name => name[..name.floor_char_boundary(SHOWN_BYTES)].escape_debug().to_string(),
+    };
+    FieldProblem::new(format!("{place}{shown}"), message)
+}
+
+/// As names are compared.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| *c != '_').map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -27,7 +38,7 @@ impl<'p> Fields<'p> {
         for (name, value) in object {
             let key = plain(&name);
             if fields.iter().any(|(other, ..)| *other == key) {
-                problems.push(FieldProblem::new(format!("{place}{name}"), "stands there twice, in another spelling"));
+                problems.push(problem(&place, &name, "stands there twice, in another spelling"));
             } else {
                 fields.push((key, name, value));
             }
@@ -43,7 +54,7 @@ impl<'p> Fields<'p> {
     }
 
     pub fn refuse(&mut self, name: &str, message: impl Into<String>) {
-        self.problems.push(FieldProblem::new(format!("{}{name}", self.place), message));
+        self.problems.push(problem(&self.place, name, message));
     }
 
     pub fn text(&mut self, name: &str) -> Option<String> {
@@ -144,7 +155,7 @@ impl<'p> Fields<'p> {
     /// Whatever has not been read is a mistake.
     pub fn finish(self) {
         for (_, name, _) in self.fields {
-            self.problems.push(FieldProblem::new(format!("{}{name}", self.place), "there is no such field"));
+            self.problems.push(problem(&self.place, &name, "there is no such field"));
         }
     }
 
@@ -162,5 +173,5 @@ impl<'p> Fields<'p> {
     }
 }
 
-/// Of a wrong text, as much stands in the error.
+/// Of a wrong text or name, as much stands in the error.
 const SHOWN_BYTES: usize = 64;
