@@ -43,6 +43,17 @@ struct Discovery {
     last_error: Option<ErrorReport>,
     not_granted: u64,
     held_back: Option<HeldBack>,
+    shadow: Option<Shadow>,
+}
+
+/// A candidate beside the source, and how its answer differs.
+#[derive(Deserialize)]
+struct Shadow {
+    version: String,
+    instances: Option<usize>,
+    missing: Vec<String>,
+    added: Vec<String>,
+    changed: usize,
 }
 
 #[derive(Deserialize)]
@@ -178,7 +189,7 @@ impl Service {
 }
 
 fn discovery(discovery: &Discovery) -> Vec<String> {
-    let Discovery { plugin, version, settings, source, state, answered_at, last_error, not_granted, held_back } =
+    let Discovery { plugin, version, settings, source, state, answered_at, last_error, not_granted, held_back, shadow } =
         discovery;
     let answered = answered_at.as_deref().map_or("not yet".to_owned(), |at| format!("at {at}"));
     let mut lines = vec![
@@ -191,6 +202,14 @@ fn discovery(discovery: &Discovery) -> Vec<String> {
     }
     lines.extend(held_back.iter().map(|HeldBack { instances, lost, since }| {
         format!("    held back since {since}: {instances} instances, {lost} endpoints would be lost")
+    }));
+    lines.extend(shadow.iter().map(|Shadow { version, instances, missing, added, changed }| match instances {
+        Some(instances) => format!(
+            "    in its shadow version {version}: {instances} instances, {} missing, {} added, {changed} changed",
+            missing.len(),
+            added.len()
+        ),
+        None => format!("    in its shadow version {version}: no answer yet"),
     }));
     lines
 }
