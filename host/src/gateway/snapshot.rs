@@ -82,10 +82,15 @@ pub struct PreparedState {
     pub routes: Vec<Arc<RouteCells>>,
 }
 
-pub struct PreparedService {
-    pub balancer: PreparedBalancer,
-    /// By slot, like `ServiceSnapshot::endpoints`.
-    pub endpoints: Vec<Option<Arc<EndpointCells>>>,
+pub enum PreparedService {
+    /// Nothing of the service of this name has changed: its snapshot and its instances are those that the worker has.
+    /// Adopting it costs the same however many endpoints it has.
+    Same,
+    Next {
+        balancer: PreparedBalancer,
+        /// By slot, like `ServiceSnapshot::endpoints`.
+        endpoints: Vec<Option<Arc<EndpointCells>>>,
+    },
 }
 
 pub enum PreparedBalancer {

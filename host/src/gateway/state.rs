@@ -12,19 +12,21 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
-    snapshot::{PreparedBalancer, PreparedInstance, PreparedState, ServiceIndex, ServiceSnapshot, Snapshot},
+    snapshot::{
+        PreparedBalancer, PreparedInstance, PreparedService, PreparedState, ServiceIndex, ServiceSnapshot, Snapshot,
+    },
     upstream::EndpointLane,
 };
 use crate::{
     model::{Completion, Endpoint, Percent, ServiceConfig, ServiceName, Slot, VersionId},
     plugin::{BalancerInstance, Fault, FaultKind, Version},
-    telemetry::{PluginCells, RouteCells},
+    telemetry::{EndpointCells, PluginCells, RouteCells},
 };
 
 /// Everything that a request of this worker depends on.
 pub struct WorkerState {
     pub snapshot: Arc<Snapshot>,
-    pub services: Vec<ServiceState>,
+    pub services: Vec<Rc<ServiceState>>,
     pub routes: Vec<Arc<RouteCells>>,
 }
 
@@ -142,7 +144,7 @@ impl WorkerState {
         Self { snapshot, services: Vec::new(), routes: Vec::new() }
     }
 
-    pub fn service(&self, name: &ServiceName) -> Option<&ServiceState> {
+    pub fn service(&self, name: &ServiceName) -> Option<&Rc<ServiceState>> {
         self.snapshot.by_name.get(name).and_then(|&index| self.services.get(index))
     }
 
@@ -155,34 +157,13 @@ impl WorkerState {
             .zip(prepared.services)
             .map(|(snapshot, service)| {
                 let before = self.service(&snapshot.config.name);
-                let policy = match (service.balancer, before) {
-                    (PreparedBalancer::Replace { incumbent, candidate }, _) => Rc::new(Policy {
-                        incumbent: Arm::new(incumbent, retired),
-                        candidate: candidate.map(|candidate| (candidate.percent, Arm::new(candidate.arm, retired))),
-                    }),
-                    (PreparedBalancer::Keep, Some(before)) => Rc::clone(&before.policy),
-                    (PreparedBalancer::Keep, None) => {
-                        unreachable!("the control plane keeps only what it handed over before")
+                match (service, before) {
+                    (PreparedService::Same, Some(before)) => Rc::clone(before),
+                    (PreparedService::Next { balancer, endpoints }, before) => {
+                        Rc::new(ServiceState::next(before.map(Rc::as_ref), snapshot, balancer, endpoints, retired))
                     }
-                };
-                let lanes = snapshot
-                    .endpoints
-                    .iter()
-                    .zip(service.endpoints)
-                    .map(|(member, cells)| {
-                        let (endpoint, cells) = (&member.as_ref()?.endpoint, cells?);
-                        let kept = before
-                            .filter(|before| same_way(&before.snapshot.config, &snapshot.config))
-                            .and_then(|before| before.lane(endpoint.slot))
-                            .filter(|lane| Arc::ptr_eq(&lane.endpoint, endpoint));
-                        Some(kept.map_or_else(
-                            || EndpointLane::new(Arc::clone(endpoint), cells, &snapshot.config),
-                            Rc::clone,
-                        ))
-                    })
-                    .collect();
-                let completions = before.map(|before| Rc::clone(&before.completions)).unwrap_or_default();
-                ServiceState { snapshot: Arc::clone(snapshot), lanes, policy, completions }
+                    (PreparedService::Same, None) => unreachable!("{KEPT}"),
+                }
             })
             .collect();
         Self { snapshot: prepared.snapshot, services, routes: prepared.routes }
@@ -190,10 +171,44 @@ impl WorkerState {
 }
 
 impl ServiceState {
+    fn next(
+        before: Option<&Self>,
+        snapshot: &Arc<ServiceSnapshot>,
+        balancer: PreparedBalancer,
+        endpoints: Vec<Option<Arc<EndpointCells>>>,
+        retired: &Retired,
+    ) -> Self {
+        let policy = match (balancer, before) {
+            (PreparedBalancer::Replace { incumbent, candidate }, _) => Rc::new(Policy {
+                incumbent: Arm::new(incumbent, retired),
+                candidate: candidate.map(|candidate| (candidate.percent, Arm::new(candidate.arm, retired))),
+            }),
+            (PreparedBalancer::Keep, Some(before)) => Rc::clone(&before.policy),
+            (PreparedBalancer::Keep, None) => unreachable!("{KEPT}"),
+        };
+        let before_lanes = before.filter(|before| same_way(&before.snapshot.config, &snapshot.config));
+        let lanes = snapshot
+            .endpoints
+            .iter()
+            .zip(endpoints)
+            .map(|(member, cells)| {
+                let (endpoint, cells) = (&member.as_ref()?.endpoint, cells?);
+                let kept = before_lanes
+                    .and_then(|before| before.lane(endpoint.slot))
+                    .filter(|lane| Arc::ptr_eq(&lane.endpoint, endpoint));
+                Some(kept.map_or_else(|| EndpointLane::new(Arc::clone(endpoint), cells, &snapshot.config), Rc::clone))
+            })
+            .collect();
+        let completions = before.map(|before| Rc::clone(&before.completions)).unwrap_or_default();
+        Self { snapshot: Arc::clone(snapshot), lanes, policy, completions }
+    }
+
     pub fn lane(&self, slot: Slot) -> Option<&Rc<EndpointLane>> {
         self.lanes.get(slot as usize).and_then(Option::as_ref)
     }
 }
+
+const KEPT: &str = "the control plane keeps only what it handed over before";
 
 /// Whether connections made for one are as they would be made for the other.
 fn same_way(one: &ServiceConfig, other: &ServiceConfig) -> bool {

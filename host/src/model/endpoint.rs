@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     str::FromStr,
     sync::{
         Arc,
@@ -19,6 +19,8 @@ pub type Slot = u32;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     host: Box<str>,
+    /// Of the host, where it is no name.
+    ip: Option<IpAddr>,
     port: u16,
 }
 
@@ -34,7 +36,7 @@ impl HostPort {
 
     /// The address, where the host is one and not a name.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
-        self.host.parse().ok().map(|ip| SocketAddr::new(ip, self.port))
+        self.ip.map(|ip| SocketAddr::new(ip, self.port))
     }
 }
 
@@ -76,7 +78,7 @@ impl FromStr for HostPort {
             None if is_host(host) => host,
             None => return Err(wrong()),
         };
-        Ok(Self { host: host.into(), port })
+        Ok(Self { host: host.into(), ip: host.parse().ok(), port })
     }
 }
 

@@ -43,10 +43,12 @@ impl SlotTable {
         let alive: HashMap<u64, Arc<Endpoint>> =
             self.slots.iter().filter_map(Weak::upgrade).map(|endpoint| (endpoint.key, endpoint)).collect();
         let mut given = HashSet::new();
+        let keys: Vec<u64> = wanted.iter().map(|wanted| key_of(&self.service, wanted)).collect();
         let known: Vec<Option<Arc<Endpoint>>> = wanted
             .iter()
-            .map(|wanted| {
-                let endpoint = alive.get(&key_of(&self.service, wanted))?;
+            .zip(&keys)
+            .map(|(wanted, key)| {
+                let endpoint = alive.get(key)?;
                 let same = endpoint.address == wanted.address && endpoint.label == wanted.label;
                 (same && given.insert(endpoint.slot)).then(|| Arc::clone(endpoint))
             })
@@ -57,9 +59,9 @@ impl SlotTable {
         let mut free: Vec<usize> = free.map(|(slot, _)| slot).rev().collect();
         wanted
             .iter()
+            .zip(keys)
             .zip(known)
-            .map(|(wanted, known)| {
-                let key = key_of(&self.service, wanted);
+            .map(|((wanted, key), known)| {
                 if !seen.insert(key) {
                     return None;
                 }

@@ -134,21 +134,32 @@ fn plan_service(
     restarts: &[(ServiceName, usize)],
     now_us: InstantUs,
 ) -> (Arc<ServiceSnapshot>, ServicePlan, Vec<String>) {
+    let same_specs = before.is_some_and(|before| same_specs(before, desired, config));
     let before = before.and_then(|before| before.service(&config.name));
     let slots = before.map_or_else(|| SlotTable::new(config.name.clone()), |before| before.slots.clone());
     let old_endpoints = before.map_or(&[][..], |before| &before.snapshot.endpoints);
-    let members = membership(desired.endpoints(config), names, slots, old_endpoints, now_us);
+    let members = match before.filter(|before| same_specs && before.waiting == 0) {
+        Some(_) => None,
+        None => Some(membership(desired.endpoints(config), names, slots.clone(), old_endpoints, now_us)),
+    };
     let shadow = desired.shadow(config);
     let discovery = source.as_ref().map(|source| source.policy.clone());
     let config = ServiceConfig { balancer: binding.policy.clone(), discovery, ..config.clone() };
-    let same_members = before.is_some_and(|before| same_members(&before.snapshot.endpoints, &members.endpoints));
+    let same_members = match &members {
+        Some(members) => before.is_some_and(|before| same_members(&before.snapshot.endpoints, &members.endpoints)),
+        None => true,
+    };
+    let (endpoints, slots, waiting, unresolved) = match members {
+        Some(members) => (Some(members.endpoints), members.slots, members.waiting, members.unresolved),
+        None => (None, slots, 0, Vec::new()),
+    };
     let snapshot = match before {
         // The same `Arc`, so that nobody takes it for a change.
         Some(before) if same_members && before.snapshot.config == config => Arc::clone(before.snapshot),
         _ => Arc::new(ServiceSnapshot {
             config,
             updated_us: before.filter(|_| same_members).map_or(now_us, |before| before.snapshot.updated_us),
-            endpoints: members.endpoints,
+            endpoints: endpoints.unwrap_or_else(|| old_endpoints.to_vec()),
         }),
     };
     let restarted: BTreeSet<_> =
@@ -160,8 +171,16 @@ fn plan_service(
     } else {
         Instances::ReplaceOn(restarted)
     };
-    let plan = ServicePlan { binding, source, shadow, slots: members.slots, waiting: members.waiting, instances };
-    (snapshot, plan, members.unresolved)
+    let plan = ServicePlan { binding, source, shadow, slots, waiting, instances };
+    (snapshot, plan, unresolved)
+}
+
+/// Whether a service's endpoints are the very list that they were, and none of them a name that may mean others by now:
+/// one service's change then costs nothing for the ten thousand endpoints of others.
+fn same_specs(before: &Published, desired: &Desired, config: &ServiceConfig) -> bool {
+    let Some(old) = before.desired.file.services.get(&config.name) else { return false };
+    let (old, new) = (before.desired.endpoints(old), desired.endpoints(config));
+    std::ptr::eq(old, new) && new.iter().all(|endpoint| endpoint.address.socket_addr().is_some())
 }
 
 /// A route's name in metrics and in the API: host, path, and methods where it has some.

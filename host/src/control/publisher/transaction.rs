@@ -185,7 +185,7 @@ impl Publisher {
             None => (arms, Vec::new(), Vec::new()),
         };
         faults.extend(faulted);
-        let states = self.states(&plan, &recipes, arms);
+        let states = self.states(before, &plan, &recipes, arms);
         Ok(Prepared { plan, versions, states, restores, faults })
     }
 
@@ -234,7 +234,13 @@ impl Publisher {
     }
 
     /// The workers' next states.
-    fn states(&self, plan: &Plan, recipes: &[Recipes], arms: ArmsByService) -> Vec<PreparedState> {
+    fn states(
+        &self,
+        before: Option<&Published>,
+        plan: &Plan,
+        recipes: &[Recipes],
+        arms: ArmsByService,
+    ) -> Vec<PreparedState> {
         let workers = self.gateway.worker_count();
         let mut states: Vec<_> = (0..workers)
             .map(|worker| PreparedState {
@@ -252,7 +258,13 @@ impl Publisher {
         for (index, of_service) in arms.into_iter().enumerate() {
             let service = &plan.snapshot.services[index];
             let name = &service.config.name;
+            let old = before.and_then(|before| before.service(name));
+            let same_snapshot = old.is_some_and(|old| Arc::ptr_eq(old.snapshot, service));
             for (worker, arms) in of_service.into_iter().enumerate() {
+                if arms.is_none() && same_snapshot {
+                    states[worker].services.push(PreparedService::Same);
+                    continue;
+                }
                 let balancer = match arms {
                     Some(arms) => self.replacement(worker, name, &recipes[index], &plan.services[index].binding, arms),
                     None => PreparedBalancer::Keep,
@@ -263,7 +275,7 @@ impl Publisher {
                     .iter()
                     .map(|member| member.as_ref().map(|member| cells(member.endpoint.address)))
                     .collect();
-                states[worker].services.push(PreparedService { balancer, endpoints });
+                states[worker].services.push(PreparedService::Next { balancer, endpoints });
             }
         }
         states
