@@ -7,6 +7,7 @@ use std::{
     os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -136,21 +137,24 @@ fn noise_and_loops_harm_nobody() {
     register(&gateway, "web-1", "web", at(8001), &[]);
     let socket = UdpSocket::bind(at(0)).expect("a free port");
     socket.connect(gateway.dns_address()).expect("it can be connected");
-    socket.set_read_timeout(Some(DEADLINE)).expect("a socket has a timeout");
+    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket has a timeout");
     for _ in 0..1000 {
         let noise: Vec<u8> = (0..rng.usize(..1400)).map(|_| rng.u8(..)).collect();
         socket.send(&noise).expect("it is sent");
         socket.send(b"\xff\xff\x01\0\0\x01\0\0\0\0\0\0\xc0\x0c\0\x01\0\x01").expect("it is sent");
     }
     let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\x07service\x06consul\0\0\x01\0\x01";
-    socket.send(query).expect("it is sent");
+    // Asked again, as resolvers do, where nothing comes: the system drops what does not fit into the socket's buffer.
     let mut answer = [0; 65_535];
-    let len = loop {
-        let len = socket.recv(&mut answer).expect("it is answered");
-        if answer[..2] == query[..2] && len > query.len() {
-            break len;
+    let len = wait_for("the query is answered", DEADLINE, || {
+        socket.send(query).expect("it is sent");
+        while let Ok(len) = socket.recv(&mut answer) {
+            if len > query.len() && answer[..2] == query[..2] {
+                return Some(len);
+            }
         }
-    };
+        None
+    });
     assert!(answer[..len].ends_with(&[127, 0, 0, 1]), "{:?}", &answer[..len]);
     gateway.control().get("/readyz").expect(200);
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
+    time::Instant,
 };
 
 use tokio::{runtime::Runtime, sync::watch, task::JoinHandle};
@@ -11,6 +12,7 @@ use super::*;
 
 /// Longer than any answer takes; a socket that waits for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+const RESEND_AFTER: Duration = Duration::from_millis(500);
 
 struct Serving {
     address: SocketAddr,
@@ -60,16 +62,20 @@ fn read_framed(stream: &mut TcpStream) -> io::Result<Message> {
     Ok(Message::from_vec(&message).expect("it can be read"))
 }
 
+/// As resolvers do: asked again where nothing comes, since the system drops what does not fit into its buffer.
 fn ask_over_udp(socket: &UdpSocket, query: &[u8]) -> Message {
-    socket.send(query).expect("it is sent");
-    let mut answer = [0; 65_535];
-    loop {
-        let len = socket.recv(&mut answer).expect("it is answered");
-        // Others may be answers to noise.
-        if answer[..2] == query[..2] {
-            return Message::from_vec(&answer[..len]).expect("it can be read");
+    socket.set_read_timeout(Some(RESEND_AFTER)).expect("a socket has a timeout");
+    let (begun, mut answer) = (Instant::now(), [0; 65_535]);
+    while begun.elapsed() < PATIENCE {
+        socket.send(query).expect("it is sent");
+        while let Ok(len) = socket.recv(&mut answer) {
+            // Others may be answers to noise.
+            if answer[..2] == query[..2] {
+                return Message::from_vec(&answer[..len]).expect("it can be read");
+            }
         }
     }
+    panic!("no answer within {PATIENCE:?}");
 }
 
 #[test]
