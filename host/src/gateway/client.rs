@@ -20,7 +20,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
 use super::{
-    guard::{ConnState, GuardedIo, Overdue, Turn, overdue, raise_hyper_limits},
+    guard::{ConnState, GuardedIo, Overdue, Phase, Turn, overdue, raise_hyper_limits},
     headers::ClientAddress,
     io::{Gathering, Replayed},
     listener::Place,
@@ -37,9 +37,9 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// First read of a connection: a typical head whole.
 const FIRST_READ_BYTES: usize = 4096;
 
-/// While draining, a connection on which not a byte has come is no request that one would wait for; a request that
-/// was sent when the connection was made is there before this.
-const DRAIN_FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(1);
+/// While draining, a connection that lies idle for so long is closed. Before, a request may be on its way on it, which
+/// would be lost: one that comes is answered, and told that it was the last.
+const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A dead HTTP/2 client is noticed within this and [`H2_PING_TIMEOUT`].
 const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -67,6 +67,8 @@ pub struct Client {
     pub timer: KeptTimer,
     tunnel: RefCell<Option<Tunnel>>,
     order: Cell<Order>,
+    /// When draining began.
+    drained_us: Cell<u64>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -89,8 +91,10 @@ pub struct H2State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     None,
-    /// Take no further requests and end.
+    /// Take no further requests and end; in HTTP/1, the next one may still come.
     Drain,
+    /// Nothing came.
+    DrainIdle,
     Draining,
     /// End now.
     Kill,
@@ -161,6 +165,7 @@ pub fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Pl
         timer: KeptTimer::default(),
         tunnel: RefCell::new(None),
         order: Cell::new(Order::None),
+        drained_us: Cell::new(0),
         waker: RefCell::new(None),
     });
     worker.cells.accepted.add(1);
@@ -201,8 +206,14 @@ impl Client {
     /// Lets the requests there are end, and takes no more.
     pub fn begin_drain(&self) {
         if self.order.get() == Order::None {
+            self.drained_us.set(self.worker.coarse_now_us());
             self.give(Order::Drain);
         }
+    }
+
+    /// Whether an HTTP/1 client has to be told that its request was the last on this connection.
+    pub fn closes_after_answer(&self) -> bool {
+        self.order.get() != Order::None && matches!(self.speaks.get(), Some(Speaks::Http1(_)))
     }
 
     fn give(&self, order: Order) {
@@ -218,7 +229,7 @@ impl Client {
         match self.speaks.get() {
             None => {
                 let drains = self.order.get() != Order::None;
-                let limit = if drains { DRAIN_FIRST_BYTE_TIMEOUT } else { limits.header_read_timeout };
+                let limit = if drains { DRAIN_IDLE_TIMEOUT } else { limits.header_read_timeout };
                 if over(self.opened_us, limit) {
                     self.give(Order::Kill);
                 }
@@ -228,6 +239,10 @@ impl Client {
                     Some(Overdue::HeaderRead | Overdue::BodyRead) => conn.expire(),
                     Some(Overdue::Idle | Overdue::Closing) => self.give(Order::Kill),
                     None => {}
+                }
+                let drains_idly = self.order.get() == Order::Drain && conn.phase() == Phase::Idle;
+                if drains_idly && over(self.drained_us.get(), DRAIN_IDLE_TIMEOUT) {
+                    self.give(Order::DrainIdle);
                 }
                 if conn.write_stalled_since().is_some_and(|since_us| over(since_us, limits.write_timeout)) {
                     self.give(Order::Kill);
@@ -277,8 +292,13 @@ impl Client {
             }
             self.remember(cx);
             let polled = Pin::new(&mut connection).poll(cx);
-            // Told before its first request, hyper would close the connection, and with it what was queued.
-            if polled.is_ready() || self.order.get() != Order::Drain || !conn.has_begun() {
+            let is_due = match self.order.get() {
+                // Told between requests, hyper would close the connection, and with it what is queued or on its way.
+                Order::Drain => conn.is_serving(),
+                Order::DrainIdle => true,
+                Order::None | Order::Draining | Order::Kill => false,
+            };
+            if polled.is_ready() || !is_due {
                 return polled.map(Some);
             }
             self.order.set(Order::Draining);
@@ -323,7 +343,7 @@ impl Client {
         let ended = poll_fn(|cx| {
             match self.order.get() {
                 Order::Kill => return Poll::Ready(None),
-                Order::Drain => {
+                Order::Drain | Order::DrainIdle => {
                     self.order.set(Order::Draining);
                     connection.as_mut().graceful_shutdown();
                 }

@@ -336,7 +336,10 @@ impl Exchange {
         }
     }
 
-    fn answered(mut self, answer: Response<ResponseBody>) -> Response<ResponseBody> {
+    fn answered(mut self, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
+        if self.client.closes_after_answer() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let cells = self.route_cells();
         let class = usize::from(answer.status().as_u16() / 100).clamp(1, 5) - 1;
         cells.responses[class].add(1);

@@ -158,9 +158,9 @@ impl ConnState {
         Turn { conn: Rc::clone(self), number }
     }
 
-    /// Whether a request has come: from then on hyper says in its answer that it was the last.
-    pub fn has_begun(&self) -> bool {
-        self.begun.get() > 0
+    /// Whether a request is being served: hyper can then be told to say in its answer that it was the last.
+    pub fn is_serving(&self) -> bool {
+        self.begun.get() > self.ended.get()
     }
 
     pub fn phase(&self) -> Phase {
