@@ -208,7 +208,10 @@ impl State {
     ) -> RegisteredCheck {
         let check = match old {
             Some(old) if *old.definition == definition => old,
-            Some(old) => RegisteredCheck { definition: Arc::new(definition), ..old },
+            Some(old) => {
+                let live = self.live_on(&definition, &old);
+                RegisteredCheck { definition: Arc::new(definition), live, ..old }
+            }
             None => RegisteredCheck {
                 status: definition.initial,
                 definition: Arc::new(definition),
@@ -219,6 +222,15 @@ impl State {
         };
         self.begin_lease(&check);
         check
+    }
+
+    /// A lease does not outlive the kind of check that it belongs to.
+    fn live_on(&mut self, definition: &CheckDefinition, old: &RegisteredCheck) -> Arc<CheckLive> {
+        if definition.kind.ttl().is_some() || old.definition.kind.ttl().is_none() {
+            return Arc::clone(&old.live);
+        }
+        self.lapses.remove(old.id());
+        CheckLive::new(&old.output())
     }
 
     /// Of a TTL check that is not critical.

@@ -124,16 +124,19 @@ impl State {
     fn revive_leases(&mut self) {
         let until_us = self.now_us + us(AFTER_UNDO);
         let instances = self.instances.values().flat_map(|instance| &instance.checks);
-        let ended: Vec<_> = instances
+        let leased: Vec<_> = instances
             .chain(&self.node.checks)
             .filter(|check| check.status < CheckStatus::Critical && check.definition.kind.ttl().is_some())
-            .filter(|check| check.live.deadline_us().is_none())
             .cloned()
             .collect();
-        for check in ended {
-            check.live.begin(until_us);
-            self.lapses.remove(check.id());
-            self.look_at_lease(check.id(), until_us);
+        for check in leased {
+            let runs_until_us = check.live.deadline_us();
+            if runs_until_us.is_none() {
+                check.live.begin(until_us);
+                self.lapses.remove(check.id());
+            }
+            // Also of those that run: what was undone may have had no use for the look.
+            self.look_at_lease(check.id(), runs_until_us.unwrap_or(until_us));
         }
     }
 }

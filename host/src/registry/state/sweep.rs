@@ -104,7 +104,9 @@ impl State {
             tracked.look_us = None;
             let owner = tracked.owner.clone();
             let Ok(check) = self.check(&id) else { continue };
-            let Some(deadline_us) = check.live.deadline_us() else { continue };
+            // A check of another kind may have taken the place of the one that had a lease.
+            let lease = check.definition.kind.ttl().and(check.live.deadline_us());
+            let Some(deadline_us) = lease else { continue };
             if deadline_us > self.now_us {
                 self.look_at_lease(&id, deadline_us);
                 continue;

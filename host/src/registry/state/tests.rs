@@ -245,6 +245,25 @@ fn a_registration_again_keeps_the_status_of_its_checks() {
     assert!(matches!(state.register(thief, false, SECOND), Err(RegistryError::Invalid(_))), "a check has one owner");
 }
 
+#[test]
+fn a_check_that_is_no_lease_any_more_never_runs_out() {
+    let mut state = state();
+    service_of(&mut state, "web", 6);
+    for at in 0..6 {
+        let id = format!("web-{at}");
+        let check = tcp(&id, Thresholds::default());
+        state.register(instance("web", &id, vec![check]), false, 2 * SECOND).expect("right");
+    }
+    for second in [12, 30, 900] {
+        sweep(&mut state, second * SECOND);
+        assert!(state.held().is_empty() && state.lapses.is_empty(), "at {second} s");
+        assert_eq!(passing(&state, "web"), 6, "at {second} s");
+    }
+    service_of(&mut state, "web", 6);
+    sweep(&mut state, 911 * SECOND);
+    assert_eq!(state.held()["web"], HeldLeases { held: 6, of: 6 }, "and has a lease again where it is one again");
+}
+
 /// All that can be seen of it.
 fn seen(state: &State) -> Vec<String> {
     let mut seen: Vec<_> = state
