@@ -12,9 +12,8 @@ use tokio::{
 };
 
 use super::{
-    checks::{First, Found, Probes},
+    checks::{Changed, First, Found, Probes},
     error::RegistryError,
-    instance::RegisteredCheck,
     state::{Changes, HeldLeases, State},
     view::Published,
 };
@@ -124,19 +123,15 @@ impl Keeper {
 
     /// Starts and stops active checks as the changes say. Called before they are published.
     fn follow(&mut self, changes: &Changes) {
-        for id in &changes.instances {
-            let old = self.published.instance(id);
-            let new = self.state.instance(id);
-            self.probes.follow(
-                old.as_ref().map_or(&[], |old| old.checks.as_slice()),
-                new.map_or(&[], |new| new.checks.as_slice()),
-                First::Soon,
-            );
-        }
-        if changes.node {
-            let old: Vec<RegisteredCheck> = self.published.node().checks;
-            self.probes.follow(&old, self.state.node_checks(), First::Soon);
-        }
+        let of_instances = changes.instances.iter().map(|id| Changed {
+            old: self.published.instance(id).map(|old| old.checks.clone()).unwrap_or_default(),
+            new: self.state.instance(id).map(|new| new.checks.clone()).unwrap_or_default(),
+        });
+        let of_node = changes
+            .node
+            .then(|| Changed { old: self.published.node().checks, new: self.state.node_checks().to_vec() });
+        let changed: Vec<_> = of_instances.chain(of_node).collect();
+        self.probes.follow(&changed, First::Soon);
     }
 
     fn tell_held(&mut self) {

@@ -46,6 +46,13 @@ pub enum First {
     Spread,
 }
 
+/// The checks of one owner, an instance or the node.
+#[derive(Default)]
+pub struct Changed {
+    pub old: Vec<RegisteredCheck>,
+    pub new: Vec<RegisteredCheck>,
+}
+
 /// A task for each active check.
 pub struct Probes {
     tasks: JoinSet<()>,
@@ -70,19 +77,22 @@ impl Probes {
         (Self { tasks: JoinSet::new(), handles: HashMap::new(), shared, random }, receiver)
     }
 
-    /// Ends what is not among the new ones any more and starts what is new; others go on.
-    pub fn follow(&mut self, old: &[RegisteredCheck], new: &[RegisteredCheck], first: First) {
+    /// Ends what is not among the new ones of its owner any more and starts what is new; others go on. A check may have
+    /// moved from one owner to another under its id, so all that goes ends before anything starts.
+    pub fn follow(&mut self, changed: &[Changed], first: First) {
         // Those that ended, so that the set does not grow.
         while self.tasks.try_join_next().is_some() {}
         let is_in = |check: &RegisteredCheck, checks: &[RegisteredCheck]| {
             checks.iter().any(|other| Arc::ptr_eq(&other.definition, &check.definition))
         };
-        for gone in old.iter().filter(|check| !is_in(check, new)) {
-            if let Some(handle) = self.handles.remove(gone.id()) {
+        let gone = changed.iter().flat_map(|Changed { old, new }| old.iter().filter(|check| !is_in(check, new)));
+        for check in gone {
+            if let Some(handle) = self.handles.remove(check.id()) {
                 handle.abort();
             }
         }
-        for check in new.iter().filter(|check| !is_in(check, old)) {
+        let begun = changed.iter().flat_map(|Changed { old, new }| new.iter().filter(|check| !is_in(check, old)));
+        for check in begun {
             let Some(interval) = check.definition.kind.interval() else { continue };
             let within = match first {
                 First::Soon => interval.min(FIRST_LOOK),

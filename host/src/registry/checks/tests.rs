@@ -1,16 +1,21 @@
 //! Active checks against real sockets.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
-use super::{CheckStatus, HttpClients, look, reach};
-use crate::registry::registration::{CheckKind, HttpCheck};
+use super::{Changed, CheckStatus, First, HttpClients, Probes, look, reach};
+use crate::registry::{
+    instance::RegisteredCheck,
+    lease::CheckLive,
+    registration::{CheckDefinition, CheckKind, HttpCheck, Thresholds},
+};
 
-const SECOND: Duration = Duration::from_secs(1);
+/// Where a test is not about lateness.
+const LONG: Duration = Duration::from_secs(20);
 
 fn block_on<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(test)
@@ -22,8 +27,8 @@ fn http(url: String) -> HttpCheck {
         method: "GET".to_owned(),
         headers: vec![("x-a".to_owned(), "b".to_owned())],
         body: String::new(),
-        interval: SECOND,
-        timeout: SECOND,
+        interval: LONG,
+        timeout: LONG,
         tls_skip_verify: false,
         disable_redirects: false,
     }
@@ -104,11 +109,42 @@ fn redirections_are_followed_but_not_in_circles_and_not_to_where_credentials_lie
 }
 
 #[test]
+fn a_check_that_moves_to_another_owner_is_looked_at_there() {
+    let check = || RegisteredCheck {
+        definition: Arc::new(CheckDefinition {
+            id: "moves".to_owned(),
+            name: "moves".to_owned(),
+            notes: String::new(),
+            kind: CheckKind::Tcp { target: "127.0.0.1:1".to_owned(), interval: LONG, timeout: LONG },
+            initial: CheckStatus::Critical,
+            deregister_after: None,
+            thresholds: Thresholds::default(),
+        }),
+        status: CheckStatus::Critical,
+        create_index: 1,
+        modify_index: 1,
+        live: CheckLive::new(""),
+    };
+    block_on(async {
+        let (mut probes, mut found) = Probes::new(1);
+        let (before, after) = (check(), check());
+        probes.follow(&[Changed { old: vec![], new: vec![before.clone()] }], First::Spread);
+        let (comes, goes) =
+            (Changed { old: vec![], new: vec![after.clone()] }, Changed { old: vec![before], new: vec![] });
+        probes.follow(&[comes, goes], First::Soon);
+        let found = found.recv().await.expect("it looks");
+        assert!(Arc::ptr_eq(&found.definition, &after.definition));
+        assert_eq!(probes.handles.len(), 1);
+        probes.end().await;
+    });
+}
+
+#[test]
 fn a_tcp_check_passes_while_connections_are_accepted() {
     block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let target = listener.local_addr().expect("it is bound").to_string();
-        let kind = CheckKind::Tcp { target, interval: SECOND, timeout: SECOND };
+        let kind = CheckKind::Tcp { target, interval: LONG, timeout: LONG };
         assert_eq!(look(&kind, &HttpClients::default()).await.0, CheckStatus::Passing);
         drop(listener);
         let (status, output) = look(&kind, &HttpClients::default()).await;

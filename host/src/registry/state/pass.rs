@@ -95,16 +95,19 @@ impl State {
     pub fn undo(&mut self, now_us: InstantUs) {
         self.now_us = now_us;
         let pass = std::mem::take(&mut self.pass);
-        for (id, before) in pass.instances {
-            if let Some(after) = self.instances.get(&id).cloned() {
-                self.remove(&after, 0);
-            }
-            if let Some(before) = before {
-                self.put(before, 0);
-            }
+        // All that is new goes first: a check may have moved, and what it moved to must not take it along.
+        let after: Vec<_> = pass.instances.keys().filter_map(|id| self.instances.get(id).cloned()).collect();
+        for after in after {
+            self.remove(&after, 0);
         }
+        let node_changed = pass.node.is_some();
         if let Some(node) = pass.node {
             self.put_node(node);
+        }
+        for before in pass.instances.into_values().flatten() {
+            self.put(before, 0);
+        }
+        if node_changed {
             self.restate();
         }
         for (name, index) in pass.services {

@@ -303,6 +303,34 @@ fn what_the_store_did_not_take_never_was() {
     assert_eq!(state.instance("web-0").expect("there").status, CheckStatus::Critical);
 }
 
+#[test]
+fn a_check_that_moved_in_what_was_undone_is_looked_after_where_it_was() {
+    let mut state = state();
+    let owner = |at: usize, turn: usize| format!("web-{}", (at + turn) % 16);
+    let moved = |at: usize, turn: usize| instance("web", &owner(at, turn), vec![ttl(&at.to_string(), 10)]);
+    for at in 0..16 {
+        state.register(moved(at, 0), true, SECOND).expect("right");
+    }
+    state.register_check(None, ttl("node", 10), SECOND).expect("right");
+    state.settle();
+    let before = seen(&state);
+    for at in 0..16 {
+        state.register(instance("web", &owner(at, 0), vec![]), true, SECOND).expect("right");
+    }
+    state.deregister_check("service:node", SECOND).expect("there");
+    for at in 0..16 {
+        state.register(moved(at, 1), true, SECOND).expect("each is free");
+    }
+    state.register_check(Some("web-0"), ttl("node", 10), SECOND).expect("it is free");
+    state.undo(2 * SECOND);
+    assert_eq!(seen(&state), before);
+    for id in (0..16).map(|at| at.to_string()).chain(["node".to_owned()]) {
+        state.report(&format!("service:{id}"), CheckStatus::Warning, "", 3 * SECOND).expect("it is known");
+    }
+    assert_eq!(passing(&state, "web"), 0);
+    assert_eq!(state.node_checks()[0].status, CheckStatus::Warning);
+}
+
 /// What stands in the store after all of these batches.
 fn stored(store: &mut BTreeMap<bytes::Bytes, bytes::Bytes>, state: &mut State) {
     for write in state.changes().map(|changes| changes.batch.writes).unwrap_or_default() {
