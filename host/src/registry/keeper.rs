@@ -24,8 +24,8 @@ use crate::{
 
 /// Changes that wait for the keeper; further callers wait for room.
 pub const CHANGES_MAX: usize = 1024;
-/// Changes in one commit, each of at most a registration's size (some 130 KiB), so that a commit stays below
-/// `storage::BATCH_BYTES_MAX`; and as many again that time alone brings about.
+/// Changes in one commit, and as many again that checks and time alone bring about; fewer where their records are large
+/// ([`State::is_full`]).
 const PASS_CHANGES_MAX: usize = 48;
 /// Before the store is asked again that has not taken what time brought about.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -69,6 +69,7 @@ impl Keeper {
                 () = sleep_until(sweep_at) => {}
             }
             while answers.len() < PASS_CHANGES_MAX
+                && !self.state.is_full()
                 && let Ok(change) = self.changes.try_recv()
             {
                 answers.push(self.make(change));
@@ -76,6 +77,9 @@ impl Keeper {
             for _ in 0..PASS_CHANGES_MAX / 2 {
                 let Ok(found) = self.found.try_recv() else { break };
                 self.note(found);
+                if self.state.is_full() {
+                    break;
+                }
             }
             let more = Instant::now() >= sweep_at && self.state.sweep(PASS_CHANGES_MAX / 2, self.clock.now_us());
             let committed = self.commit().await;

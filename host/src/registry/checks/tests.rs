@@ -132,9 +132,9 @@ fn a_check_that_moves_to_another_owner_is_looked_at_there() {
         let (comes, goes) =
             (Changed { old: vec![], new: vec![after.clone()] }, Changed { old: vec![before], new: vec![] });
         probes.follow(&[comes, goes], First::Soon);
+        assert_eq!(probes.handles.len(), 1, "the new one goes on");
         let found = found.recv().await.expect("it looks");
         assert!(Arc::ptr_eq(&found.definition, &after.definition));
-        assert_eq!(probes.handles.len(), 1);
         probes.end().await;
     });
 }

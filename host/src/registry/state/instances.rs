@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{INSTANCES_MAX, Node, Owner, State, us};
+use super::{INSTANCES_MAX, Node, Owner, State, record, us};
 use crate::{
     model::InstantUs,
     registry::{
@@ -125,6 +125,7 @@ impl State {
     pub(super) fn put(&mut self, instance: Arc<RegisteredInstance>, index: u64) {
         let old = self.instances.get(&instance.id).cloned();
         self.pass.keep_instance(&instance.id, old.as_ref());
+        self.pass.weigh(&record::of_instance(&instance));
         if let Some(old) = &old {
             self.untrack_missing(&old.checks, &instance.checks);
             if old.service != instance.service {
@@ -163,6 +164,7 @@ impl State {
         let index = self.next_index();
         self.marks.node = index;
         self.pass.keep_node(&self.node);
+        self.pass.weigh(&record::of_node(&node));
         let old = std::mem::replace(&mut self.node, node);
         let new = self.node.checks.clone();
         self.untrack_missing(&old.checks, &new);

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use super::{Marks, Node, State, record, us};
 use crate::{
     model::InstantUs,
@@ -21,9 +23,20 @@ pub(super) struct Pass {
     services: HashMap<String, Option<u64>>,
     node: Option<Node>,
     marks: Option<Marks>,
+    /// Of the records that were put, in bytes; one that was put twice counts twice.
+    bytes: usize,
 }
 
+/// Records of one pass, in bytes: the change that goes beyond is its last. A record is at most some 2 MiB (16 checks
+/// with all that the limits of [`rules`](crate::registry::rules) allow, escaped), so three more of them, one by each
+/// of the ways in which a change comes, stay below `storage::BATCH_BYTES_MAX`.
+pub const PASS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 impl Pass {
+    pub fn weigh(&mut self, record: &Bytes) {
+        self.bytes += record.len();
+    }
+
     pub fn keep_instance(&mut self, id: &Arc<str>, before: Option<&Arc<RegisteredInstance>>) {
         self.instances.entry(Arc::clone(id)).or_insert_with(|| before.cloned());
     }
@@ -84,6 +97,11 @@ impl State {
             node: self.pass.node.is_some(),
             everything: self.pass.node.as_ref().is_some_and(|node| node.status() != self.node.status()),
         })
+    }
+
+    /// Whether the pass shall become durable before it gets larger.
+    pub fn is_full(&self) -> bool {
+        self.pass.bytes >= PASS_BYTES_MAX
     }
 
     /// The pass is durable.

@@ -53,7 +53,8 @@ pub struct HeldLeases {
 }
 
 impl State {
-    /// Does what is due, at most `max` changes of status or deregistrations; true where more is.
+    /// Does what is due, at most `max` changes of status or deregistrations, and at least one, but no more than the
+    /// pass takes; true where more is.
     pub fn sweep(&mut self, max: usize, now_us: InstantUs) -> bool {
         self.now_us = now_us;
         self.note_lapses();
@@ -62,7 +63,7 @@ impl State {
         let mut left = max;
         let lapsed: Vec<String> = self.lapses.keys().cloned().collect();
         for check in lapsed {
-            if left == 0 {
+            if left == 0 || (left < max && self.is_full()) {
                 return true;
             }
             if self.judge(&check, &masses) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::{
     model::{MassExpiry, Percent},
-    registry::registration::{CheckDefinition, CheckKind, Registration, Thresholds},
+    registry::registration::{CheckDefinition, CheckKind, HttpCheck, Registration, Thresholds},
 };
 
 const SECOND: u64 = 1_000_000;
@@ -368,6 +368,57 @@ fn after_a_restart_everything_is_there_and_leases_run_on_apart() {
     };
     let (half, all) = (lapsed(start + 12 * SECOND), lapsed(start + 15 * SECOND));
     assert!(half > 0 && half < all && all == 18, "{half} of {all} after 12 s: they do not end at once");
+}
+
+/// A record of some 600 KiB: as large as bodies of checks make it.
+fn large(id: &str) -> Registration {
+    let body = "\u{1}".repeat(4096);
+    let http = |at: usize| {
+        let check = HttpCheck {
+            url: "http://127.0.0.1:1/".to_owned(),
+            method: "PUT".to_owned(),
+            headers: vec![("x-large".to_owned(), "x".repeat(1000)); 15],
+            body: body.clone(),
+            interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(1),
+            tls_skip_verify: false,
+            disable_redirects: true,
+        };
+        CheckDefinition { kind: CheckKind::Http(check), ..ttl(&format!("{id}-{at}"), 10) }
+    };
+    instance("web", id, (0..15).map(http).chain([ttl(id, 10)]).collect())
+}
+
+fn batch_bytes(state: &State) -> usize {
+    let size = |write: &crate::storage::Write| match write {
+        crate::storage::Write::Put { key, value, .. } => key.len() + value.len(),
+        crate::storage::Write::Delete { key, .. } => key.len(),
+    };
+    state.changes().map_or(0, |changes| changes.batch.writes.iter().map(size).sum())
+}
+
+#[test]
+fn a_pass_ends_before_its_commit_is_larger_than_the_store_takes() {
+    let mut state = state();
+    for at in 0..40 {
+        let was_full = state.is_full();
+        state.register(large(&format!("web-{at}")), false, SECOND).expect("right");
+        assert!(!was_full || at > 8, "many records of this size fit");
+        if state.is_full() {
+            assert!(batch_bytes(&state) < crate::storage::BATCH_BYTES_MAX * 3 / 4);
+            state.settle();
+        }
+    }
+    state.settle();
+    state.set_maintenance("web-0", Some("why".to_owned()), SECOND).expect("there");
+    let mut passes = 0;
+    state.options.mass_expiry.hold = Duration::ZERO;
+    while state.sweep(100, 12 * SECOND) {
+        assert!(batch_bytes(&state) < crate::storage::BATCH_BYTES_MAX * 3 / 4);
+        state.settle();
+        passes += 1;
+    }
+    assert!(passes >= 2 && state.lapses.len() == 40, "{passes} passes");
 }
 
 #[test]
