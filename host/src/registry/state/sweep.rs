@@ -205,8 +205,15 @@ impl State {
             if left == 0 {
                 return true;
             }
-            let Some(Reverse((_, id))) = self.departures.pop() else { break };
-            if let Some(instance) = self.has_departed(&id) {
+            let Some(Reverse((at_us, id))) = self.departures.pop() else { break };
+            let Some(tracked) = self.checks.get_mut(&id).filter(|tracked| tracked.depart_us == Some(at_us)) else {
+                continue;
+            };
+            tracked.depart_us = None;
+            let Some((instance, departs_us)) = self.departure(&id) else { continue };
+            if departs_us > self.now_us {
+                self.ask_for_departure(&id, departs_us);
+            } else {
                 tracing::info!(instance = %instance, check = id, "deregistered: its check was critical for too long");
                 self.deregister(&instance, self.now_us);
                 left -= 1;

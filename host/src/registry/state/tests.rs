@@ -189,6 +189,32 @@ fn an_instance_that_is_critical_for_long_leaves() {
 }
 
 #[test]
+fn what_is_to_be_looked_at_does_not_pile_up() {
+    let mut state = state();
+    let check = CheckDefinition { deregister_after: Some(Duration::from_secs(86_400)), ..ttl("web-0", 86_400) };
+    let (bound, mut now_us) = (2 + AGENDA_SLACK, SECOND);
+    for _ in 0..1000 {
+        now_us += SECOND;
+        state.register(instance("web", "web-0", vec![check.clone()]), false, now_us).expect("right");
+        state.report("service:web-0", CheckStatus::Critical, "", now_us).expect("there");
+        assert!(state.leases.len() <= bound && state.departures.len() <= bound);
+        state.deregister("web-0", now_us);
+    }
+    state.register(instance("web", "web-0", vec![check]), false, now_us).expect("right");
+    let before = state.departures.len();
+    for _ in 0..1000 {
+        now_us += SECOND;
+        state.report("service:web-0", CheckStatus::Passing, "", now_us).expect("there");
+        state.report("service:web-0", CheckStatus::Critical, "", now_us).expect("there");
+    }
+    assert!(state.departures.len() <= before + 1, "one for each check");
+    sweep(&mut state, now_us + 86_399 * SECOND);
+    assert!(state.instance("web-0").is_some(), "not before its time");
+    sweep(&mut state, now_us + 86_400 * SECOND);
+    assert!(state.instance("web-0").is_none(), "and then it goes all the same");
+}
+
+#[test]
 fn an_active_check_follows_after_as_many_results_as_asked_for() {
     let mut state = state();
     let thresholds = Thresholds { success_before_passing: 2, failures_before_warning: 2, failures_before_critical: 3 };
