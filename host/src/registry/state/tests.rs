@@ -436,7 +436,6 @@ fn a_pass_ends_before_its_commit_is_larger_than_the_store_takes() {
         }
     }
     state.settle();
-    state.set_maintenance("web-0", Some("why".to_owned()), SECOND).expect("there");
     let mut passes = 0;
     state.options.mass_expiry.hold = Duration::ZERO;
     while state.sweep(100, 12 * SECOND) {
