@@ -313,6 +313,49 @@ fn services_have_a_token_of_their_own_that_changes_no_plugins() {
 }
 
 #[test]
+fn a_services_token_changes_nothing_that_holds_for_the_node() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("operator"), "o-secret").expect("writable");
+    std::fs::write(folder.path().join("service"), "s-secret").expect("writable");
+    let tokens = "[control]\noperator_token_file = \"operator\"\nservice_token_file = \"service\"\n";
+    let gateway = sluice!().config(tokens).directory(folder.path()).start();
+    let put = |token: &str, path: &str, body: &str| {
+        let headers = [("x-consul-token", token)];
+        gateway.control().send(Method::PUT, &format!("/v1/agent/{path}"), &headers, body.as_bytes().to_vec())
+    };
+    let web = json!({"Name": "web", "Port": 80, "Check": {"CheckID": "beat", "TTL": "1h"}}).to_string();
+    assert_eq!(put("s-secret", "service/register", &web).status, 200);
+    let own = json!({"Name": "own", "TTL": "1h", "ServiceID": "web"}).to_string();
+    for (path, body) in [
+        ("check/register", own.as_str()),
+        ("check/pass/beat", ""),
+        ("check/deregister/own", ""),
+        ("service/maintenance/web?enable=true", ""),
+    ] {
+        assert_eq!(put("s-secret", path, body).status, 200, "{path}");
+    }
+    let disk = json!({"Name": "disk", "TTL": "1h"}).to_string();
+    let paths = [
+        ("check/register", disk.as_str()),
+        ("check/pass/disk", ""),
+        ("check/warn/disk", ""),
+        ("check/fail/disk", ""),
+        ("check/update/disk", "{\"Status\": \"critical\"}"),
+        ("check/deregister/disk", ""),
+        ("maintenance?enable=true", ""),
+    ];
+    assert_eq!(put("o-secret", "check/register", &disk).status, 200);
+    for (path, body) in paths {
+        let answer = put("s-secret", path, body);
+        assert_eq!(answer.status, 403, "{path}: {}", answer.text());
+        assert!(answer.text().starts_with("Permission denied"), "{}", answer.text());
+    }
+    for (path, body) in paths {
+        assert_eq!(put("o-secret", path, body).status, 200, "{path}");
+    }
+}
+
+#[test]
 fn a_web_page_registers_nothing() {
     let gateway = sluice!().config("").start();
     let body = json!({"Name": "web", "Port": 80}).to_string().into_bytes();

@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::{
+    Extension,
     extract::{Path, Request, State},
     http::{HeaderValue, StatusCode},
     response::Response,
@@ -20,7 +21,7 @@ use super::{
     query::{Asked, Query},
     reply,
 };
-use crate::control::handle::Control;
+use crate::control::{api::access::Caller, handle::Control};
 
 /// What maintenance says where nobody gave a reason. Consul's words.
 const SERVICE_REASON: &str = "Maintenance mode is enabled for this service, but no reason was provided. \
@@ -148,7 +149,12 @@ pub async fn maintenance(
     Ok(reply::done())
 }
 
-pub async fn node_maintenance(State(control): State<Arc<Control>>, asked: Asked) -> Result<Response, Error> {
+pub async fn node_maintenance(
+    State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
+    asked: Asked,
+) -> Result<Response, Error> {
+    Error::unless_operator(caller)?;
     let reason = reason(asked.query()?, NODE_REASON)?;
     control.registry.set_maintenance(None, reason).await?;
     Ok(reply::done())
