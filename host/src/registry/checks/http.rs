@@ -26,7 +26,7 @@ pub struct HttpClients {
 }
 
 impl HttpClients {
-    fn of(&self, check: &HttpCheck) -> Result<&Client, String> {
+    pub fn of(&self, check: &HttpCheck) -> Result<&Client, String> {
         let (unverified, direct) = (check.tls_skip_verify, check.disable_redirects);
         let at = usize::from(unverified) * 2 + usize::from(direct);
         self.clients[at].get_or_init(|| client(unverified, direct)).as_ref().map_err(Clone::clone)
@@ -53,8 +53,13 @@ fn client(unverified: bool, direct: bool) -> Result<Client, String> {
     builder().build().or_else(|_| without_authorities()).map_err(|error| error.to_string())
 }
 
-pub async fn look(check: &HttpCheck, clients: &HttpClients) -> (CheckStatus, String) {
-    match ask(check, clients).await {
+/// `client`: of this check, or why there is none.
+pub async fn look(check: &HttpCheck, client: Result<&Client, String>) -> (CheckStatus, String) {
+    let asked = match client {
+        Ok(client) => ask(check, client).await,
+        Err(why) => Err(why),
+    };
+    match asked {
         Ok((status, output)) => {
             let found = match status {
                 status if status.is_success() => CheckStatus::Passing,
@@ -67,7 +72,7 @@ pub async fn look(check: &HttpCheck, clients: &HttpClients) -> (CheckStatus, Str
     }
 }
 
-async fn ask(check: &HttpCheck, clients: &HttpClients) -> Result<(StatusCode, String), String> {
+async fn ask(check: &HttpCheck, client: &Client) -> Result<(StatusCode, String), String> {
     let url: Url = check.url.parse().map_err(|_| "is no URL".to_owned())?;
     if is_refused(&url) {
         return Err("a link-local address, to which checks do not go".to_owned());
@@ -80,7 +85,7 @@ async fn ask(check: &HttpCheck, clients: &HttpClients) -> Result<(StatusCode, St
             headers.append(name, value);
         }
     }
-    let request = clients.of(check)?.request(method, url).headers(headers).body(check.body.clone());
+    let request = client.request(method, url).headers(headers).body(check.body.clone());
     let answer = request.send().await.map_err(|error| in_full(&error))?;
     Ok((answer.status(), text_of(answer).await))
 }

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::{Changed, CheckStatus, First, HttpClients, Probes, look, reach};
+use super::{Changed, CheckStatus, First, HttpClients, Probes, limit, look, reach};
 use crate::registry::{
     instance::RegisteredCheck,
     lease::CheckLive,
@@ -86,6 +86,19 @@ fn an_answer_that_does_not_come_or_does_not_end_is_no_answer() {
         let (status, _) = found("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nfine", short).await;
         assert_eq!(status, CheckStatus::Critical);
     });
+}
+
+#[test]
+fn a_check_waits_no_longer_than_for_its_next_one_but_a_second_in_any_case() {
+    let ms = Duration::from_millis;
+    for (timeout, interval, expected) in [
+        (ms(10_000), ms(5_000), ms(5_000)),
+        (ms(2_000), ms(5_000), ms(2_000)),
+        (ms(10_000), ms(100), ms(1_000)),
+        (ms(200), ms(100), ms(200)),
+    ] {
+        assert_eq!(limit(timeout, interval), expected, "{timeout:?} every {interval:?}");
+    }
 }
 
 #[test]
