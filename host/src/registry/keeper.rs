@@ -131,9 +131,8 @@ impl Keeper {
             old: self.published.instance(id).map(|old| old.checks.clone()).unwrap_or_default(),
             new: self.state.instance(id).map(|new| new.checks.clone()).unwrap_or_default(),
         });
-        let of_node = changes
-            .node
-            .then(|| Changed { old: self.published.node().checks, new: self.state.node_checks().to_vec() });
+        let of_node =
+            changes.node.then(|| Changed { old: self.published.node().checks, new: self.state.node_checks().to_vec() });
         let changed: Vec<_> = of_instances.chain(of_node).collect();
         self.probes.follow(&changed, First::Soon);
     }

@@ -10,7 +10,10 @@ use reqwest::{
 };
 
 use super::{OUTPUT_BYTES_MAX, reach};
-use crate::registry::{instance::CheckStatus, registration::HttpCheck};
+use crate::{
+    model::reach::hands_out_credentials,
+    registry::{instance::CheckStatus, registration::HttpCheck},
+};
 
 /// Redirections followed; a check that needs more goes in circles.
 const REDIRECTS_MAX: usize = 5;
@@ -75,7 +78,7 @@ pub async fn look(check: &HttpCheck, client: Result<&Client, String>) -> (CheckS
 async fn ask(check: &HttpCheck, client: &Client) -> Result<(StatusCode, String), String> {
     let url: Url = check.url.parse().map_err(|_| "is no URL".to_owned())?;
     if is_refused(&url) {
-        return Err("a link-local address, to which checks do not go".to_owned());
+        return Err("a link-local address or a cloud's metadata service, to which checks do not go".to_owned());
     }
     let method: Method = check.method.parse().map_err(|_| "is no method".to_owned())?;
     let mut headers = HeaderMap::new();
@@ -114,7 +117,8 @@ fn in_full(error: &reqwest::Error) -> String {
 
 fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     if is_refused(attempt.url()) {
-        return attempt.error("redirected to a link-local address, to which checks do not go");
+        return attempt
+            .error("redirected to a link-local address or a cloud's metadata service, to which checks do not go");
     }
     if attempt.previous().len() > REDIRECTS_MAX { attempt.error("too many redirections") } else { attempt.follow() }
 }
@@ -122,7 +126,7 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 /// Addresses written as such; names are looked at when they are resolved.
 fn is_refused(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    host.trim_matches(['[', ']']).parse().is_ok_and(reach::is_refused)
+    host.trim_matches(['[', ']']).parse().is_ok_and(hands_out_credentials)
 }
 
 /// Resolves names to addresses to which checks may go.

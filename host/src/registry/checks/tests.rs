@@ -113,11 +113,19 @@ fn redirections_are_followed_but_not_in_circles_and_not_to_where_credentials_lie
         assert!(status == CheckStatus::Critical && output.contains("link-local"), "{output}");
         let (_, output) = found(metadata, |check| check.disable_redirects = true).await;
         assert!(output.contains("302 Found"), "{output}");
-        for url in ["http://169.254.169.254/", "http://[fe80::1]/", "http://[::ffff:169.254.1.1]/"] {
+        for url in [
+            "http://169.254.169.254/",
+            "http://[fe80::1]/",
+            "http://[::ffff:169.254.1.1]/",
+            "http://100.100.100.200/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+        ] {
             let (status, output) = look(&CheckKind::Http(http(url.to_owned())), &HttpClients::default()).await;
             assert!(status == CheckStatus::Critical && output.contains("link-local"), "{url}: {output}");
         }
-        assert!(reach::resolve("169.254.169.254:80").await.is_err());
+        for target in ["169.254.169.254:80", "[fd00:ec2::254]:80"] {
+            assert!(reach::resolve(target).await.is_err(), "{target}");
+        }
     });
 }
 
