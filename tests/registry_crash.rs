@@ -6,6 +6,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use fastrand::Rng;
@@ -33,8 +34,9 @@ fn every_acknowledged_registration_survives_kill_9() {
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let control = gateway.control_address();
         thread::scope(|scope| {
+            let mut clients = Vec::new();
             for _ in 0..CLIENTS {
-                scope.spawn(|| {
+                clients.push(scope.spawn(|| {
                     let client = Client::to(control);
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -48,10 +50,11 @@ fn every_acknowledged_registration_survives_kill_9() {
                         acknowledged.lock().expect("unpoisoned").push(id);
                         done.fetch_add(1, Ordering::Relaxed);
                     }
-                });
+                }));
             }
-            while done.load(Ordering::Relaxed) < kill_after {
-                thread::yield_now();
+            // Clients that failed end early; their panics come out when the scope ends.
+            while done.load(Ordering::Relaxed) < kill_after && !clients.iter().all(|client| client.is_finished()) {
+                thread::sleep(Duration::from_millis(1));
             }
             gateway.kill();
         });

@@ -6,6 +6,7 @@ mod watch;
 
 use std::{path::Path, sync::Arc};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::mpsc;
 
 use self::{signals::Signals, watch::FileWatch};
@@ -30,6 +31,7 @@ const TRIGGERS_MAX: usize = 4;
 pub(super) fn run(flags: RunFlags, as_json: bool) -> Result<Output, Failure> {
     log::begin(if as_json { LogFormat::Json } else { flags.log_format })?;
     keep_pages_small();
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("sluice-control")
@@ -47,6 +49,15 @@ pub(super) fn run(flags: RunFlags, as_json: bool) -> Result<Output, Failure> {
 fn keep_pages_small() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "huge pages stay on: more memory is used");
+    }
+}
+
+/// As many sockets and files as this process may have: the usual first limit, 1,024, is for programs that call `select`,
+/// and a gateway of some hundred clients and services would run into it.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, limit = ?limit.current, "the limit of open files stays as it is");
     }
 }
 

@@ -6,7 +6,11 @@ use std::{
     io,
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
 };
 
 use bytes::Bytes;
@@ -40,24 +44,26 @@ pub fn read(bytes: &[u8]) -> Vec<Message> {
     let messages = Rc::<RefCell<Vec<Message>>>::default();
     let log = Rc::clone(&messages);
     let service = service_fn(move |request| take(Rc::clone(&log), request));
-    let position = Rc::new(RefCell::new(0));
-    let source = Source { bytes: bytes.to_vec(), position: Rc::clone(&position) };
+    let source = Source { bytes: bytes.to_vec(), position: 0 };
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None);
     raise_hyper_limits(&mut builder, &limits());
     let mut connection = pin!(builder.serve_connection(source, service));
-    let mut cx = Context::from_waker(Waker::noop());
-    let progress = || (*position.borrow(), messages.borrow().clone());
-    // hyper yields now and then with bytes still to be read: so it is polled until nothing changes.
-    let mut still = 0;
-    while still < 3 {
-        let before = progress();
-        if connection.as_mut().poll(&mut cx).is_ready() {
-            break;
-        }
-        still = if progress() == before { still + 1 } else { 0 };
-    }
+    // hyper yields now and then with bytes still to be read, and wakes itself for them: once nobody does, that is all.
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    while connection.as_mut().poll(&mut cx).is_pending() && woken.0.swap(false, Ordering::Relaxed) {}
     messages.borrow().clone()
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 async fn take(
@@ -147,19 +153,19 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 /// Gives its bytes in pieces of changing size, then nothing for ever; takes whatever is written.
 struct Source {
     bytes: Vec<u8>,
-    position: Rc<RefCell<usize>>,
+    position: usize,
 }
 
 impl Read for Source {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let mut position = self.position.borrow_mut();
-        let rest = &self.bytes[*position..];
+        let this = self.get_mut();
+        let rest = &this.bytes[this.position..];
         if rest.is_empty() {
             return Poll::Pending;
         }
-        let len = rest.len().min(buf.remaining()).min(1 + *position % 97);
+        let len = rest.len().min(buf.remaining()).min(1 + this.position % 97);
         buf.put_slice(&rest[..len]);
-        *position += len;
+        this.position += len;
         Poll::Ready(Ok(()))
     }
 }
