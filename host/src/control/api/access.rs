@@ -78,10 +78,8 @@ impl Access {
     fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, Problem> {
         let host = self.check_host(uri, headers)?;
         check_origin(&host, headers)?;
-        let caller = match WITHOUT_TOKEN.contains(&uri.path()) {
-            true => Caller::Service,
-            false => self.check_token(uri.path(), headers)?,
-        };
+        let is_open = WITHOUT_TOKEN.contains(&uri.path());
+        let caller = if is_open { Caller::Service } else { self.check_token(uri.path(), headers)? };
         check_content_type(method, uri.path(), headers)?;
         Ok(caller)
     }
