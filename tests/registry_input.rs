@@ -186,6 +186,56 @@ fn everything_that_consuls_clients_send_is_taken() {
 }
 
 #[test]
+fn ids_with_a_slash_are_taken_by_every_path() {
+    let gateway = sluice!().config("").start();
+    let check = json!({"CheckID": "team/beat", "TTL": "1h"});
+    let body = json!({"ID": "team/web-1", "Name": "web", "Port": 80, "Check": check});
+    assert_eq!(register(&gateway, &body).status, 200);
+    for id in ["team/web-1", "team%2Fweb-1"] {
+        let shown = gateway.control().get(&format!("/v1/agent/service/{id}")).expect(200);
+        assert_eq!(shown.json()["ID"], "team/web-1");
+    }
+    let update = json!({"Status": "passing"}).to_string();
+    for (path, body, status) in [
+        ("check/pass/team/beat", "", "passing"),
+        ("check/warn/team/beat", "", "warning"),
+        ("check/fail/team/beat", "", "critical"),
+        ("check/update/team/beat", update.as_str(), "passing"),
+        ("service/maintenance/team/web-1?enable=true", "", "critical"),
+        ("service/maintenance/team/web-1?enable=false", "", "passing"),
+    ] {
+        let answer = put(&gateway, &format!("/v1/agent/{path}"), body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        assert_eq!(gateway.control().get("/registry").expect(200).json()["instances"][0]["status"], status, "{path}");
+    }
+    assert_eq!(put(&gateway, "/v1/agent/check/deregister/team/beat", "").status, 200);
+    assert_eq!(put(&gateway, "/v1/agent/service/deregister/team/web-1", "").status, 200);
+    assert_eq!(gateway.control().get("/v1/agent/service/team/web-1").status, 404);
+    assert_eq!(register(&gateway, &body).status, 200);
+    gateway.control().delete("/register/team/web-1").expect(200);
+}
+
+#[test]
+fn who_knows_a_services_content_by_its_hash_waits_for_another() {
+    let gateway = sluice!().config("").start();
+    let body = json!({"ID": "web-1", "Name": "web", "Port": 80});
+    assert_eq!(register(&gateway, &body).status, 200);
+    let first = gateway.control().get("/v1/agent/service/web-1?hash=other&wait=5m").expect(200);
+    let hash = first.header("x-consul-contenthash").expect("a hash").to_owned();
+    let begin = std::time::Instant::now();
+    let same = gateway.control().get(&format!("/v1/agent/service/web-1?hash={hash}&wait=200ms")).expect(200);
+    assert!(begin.elapsed() >= std::time::Duration::from_millis(200), "it waits as long as it was told");
+    assert_eq!(same.header("x-consul-contenthash"), Some(hash.as_str()));
+    let changed = std::thread::scope(|scope| {
+        let waiting =
+            scope.spawn(|| gateway.control().get(&format!("/v1/agent/service/web-1?hash={hash}&wait=5m")).expect(200));
+        assert_eq!(register(&gateway, &with("Port", json!(81))).status, 200);
+        waiting.join().expect("an answer")
+    });
+    assert_eq!(changed.json()["Port"], 81);
+}
+
+#[test]
 fn the_short_form_names_its_fields_too_and_its_instances_are_looked_after() {
     let gateway = sluice!().config("").start();
     let control = gateway.control();
@@ -260,6 +310,49 @@ fn services_have_a_token_of_their_own_that_changes_no_plugins() {
         401,
         "only services' paths take it"
     );
+}
+
+#[test]
+fn a_services_token_changes_nothing_that_holds_for_the_node() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("operator"), "o-secret").expect("writable");
+    std::fs::write(folder.path().join("service"), "s-secret").expect("writable");
+    let tokens = "[control]\noperator_token_file = \"operator\"\nservice_token_file = \"service\"\n";
+    let gateway = sluice!().config(tokens).directory(folder.path()).start();
+    let put = |token: &str, path: &str, body: &str| {
+        let headers = [("x-consul-token", token)];
+        gateway.control().send(Method::PUT, &format!("/v1/agent/{path}"), &headers, body.as_bytes().to_vec())
+    };
+    let web = json!({"Name": "web", "Port": 80, "Check": {"CheckID": "beat", "TTL": "1h"}}).to_string();
+    assert_eq!(put("s-secret", "service/register", &web).status, 200);
+    let own = json!({"Name": "own", "TTL": "1h", "ServiceID": "web"}).to_string();
+    for (path, body) in [
+        ("check/register", own.as_str()),
+        ("check/pass/beat", ""),
+        ("check/deregister/own", ""),
+        ("service/maintenance/web?enable=true", ""),
+    ] {
+        assert_eq!(put("s-secret", path, body).status, 200, "{path}");
+    }
+    let disk = json!({"Name": "disk", "TTL": "1h"}).to_string();
+    let paths = [
+        ("check/register", disk.as_str()),
+        ("check/pass/disk", ""),
+        ("check/warn/disk", ""),
+        ("check/fail/disk", ""),
+        ("check/update/disk", "{\"Status\": \"critical\"}"),
+        ("check/deregister/disk", ""),
+        ("maintenance?enable=true", ""),
+    ];
+    assert_eq!(put("o-secret", "check/register", &disk).status, 200);
+    for (path, body) in paths {
+        let answer = put("s-secret", path, body);
+        assert_eq!(answer.status, 403, "{path}: {}", answer.text());
+        assert!(answer.text().starts_with("Permission denied"), "{}", answer.text());
+    }
+    for (path, body) in paths {
+        assert_eq!(put("o-secret", path, body).status, 200, "{path}");
+    }
 }
 
 #[test]

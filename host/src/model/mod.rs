@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod grants;
 pub mod names;
 pub mod outcome;
+pub mod reach;
 pub mod route;
 pub mod service;
 

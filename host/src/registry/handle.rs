@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    checks::{First, OUTPUT_BYTES_MAX, Probes},
+    checks::{Changed, First, OUTPUT_BYTES_MAX, Probes},
     error::RegistryError,
     instance::{CheckStatus, Listing, NodeListing, RegisteredInstance, ServicesListing},
     keeper::{CHANGES_MAX, Change, Keeper},
@@ -69,10 +69,9 @@ impl Registry {
         let (changes, waiting) = mpsc::channel(CHANGES_MAX);
         let (shutdown, shutting_down) = watch::channel(false);
         let (mut probes, found) = Probes::new(seed);
-        for instance in state.instances() {
-            probes.follow(&[], &instance.checks, First::Spread);
-        }
-        probes.follow(&[], state.node_checks(), First::Spread);
+        let of_instances = state.instances().flat_map(|instance| &instance.checks);
+        let new = of_instances.chain(state.node_checks()).cloned().collect();
+        probes.follow(&[Changed { new, ..Changed::default() }], First::Spread);
         let keeper = Keeper {
             state,
             storage,

@@ -12,9 +12,8 @@ use tokio::{
 };
 
 use super::{
-    checks::{First, Found, Probes},
+    checks::{Changed, First, Found, Probes},
     error::RegistryError,
-    instance::RegisteredCheck,
     state::{Changes, HeldLeases, State},
     view::Published,
 };
@@ -25,8 +24,8 @@ use crate::{
 
 /// Changes that wait for the keeper; further callers wait for room.
 pub const CHANGES_MAX: usize = 1024;
-/// Changes in one commit, each of at most a registration's size (some 130 KiB), so that a commit stays below
-/// `storage::BATCH_BYTES_MAX`; and as many again that time alone brings about.
+/// Changes in one commit, and as many again that checks and time alone bring about; fewer where their records are large
+/// ([`State::is_full`]).
 const PASS_CHANGES_MAX: usize = 48;
 /// Before the store is asked again that has not taken what time brought about.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -70,6 +69,7 @@ impl Keeper {
                 () = sleep_until(sweep_at) => {}
             }
             while answers.len() < PASS_CHANGES_MAX
+                && !self.state.is_full()
                 && let Ok(change) = self.changes.try_recv()
             {
                 answers.push(self.make(change));
@@ -77,6 +77,9 @@ impl Keeper {
             for _ in 0..PASS_CHANGES_MAX / 2 {
                 let Ok(found) = self.found.try_recv() else { break };
                 self.note(found);
+                if self.state.is_full() {
+                    break;
+                }
             }
             let more = Instant::now() >= sweep_at && self.state.sweep(PASS_CHANGES_MAX / 2, self.clock.now_us());
             let committed = self.commit().await;
@@ -124,19 +127,14 @@ impl Keeper {
 
     /// Starts and stops active checks as the changes say. Called before they are published.
     fn follow(&mut self, changes: &Changes) {
-        for id in &changes.instances {
-            let old = self.published.instance(id);
-            let new = self.state.instance(id);
-            self.probes.follow(
-                old.as_ref().map_or(&[], |old| old.checks.as_slice()),
-                new.map_or(&[], |new| new.checks.as_slice()),
-                First::Soon,
-            );
-        }
-        if changes.node {
-            let old: Vec<RegisteredCheck> = self.published.node().checks;
-            self.probes.follow(&old, self.state.node_checks(), First::Soon);
-        }
+        let of_instances = changes.instances.iter().map(|id| Changed {
+            old: self.published.instance(id).map(|old| old.checks.clone()).unwrap_or_default(),
+            new: self.state.instance(id).map(|new| new.checks.clone()).unwrap_or_default(),
+        });
+        let of_node =
+            changes.node.then(|| Changed { old: self.published.node().checks, new: self.state.node_checks().to_vec() });
+        let changed: Vec<_> = of_instances.chain(of_node).collect();
+        self.probes.follow(&changed, First::Soon);
     }
 
     fn tell_held(&mut self) {

@@ -41,6 +41,15 @@ pub struct Tokens {
     pub service: Option<String>,
 }
 
+/// Who asks, as far as the token tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Everybody, where no operators' token is set.
+    Operator,
+    /// May change what is a service's, and nothing that holds for the node and so for the services of others.
+    Service,
+}
+
 /// What services may do with a token of their own: register, send heartbeats, look up.
 fn is_for_services(path: &str) -> bool {
     is_consul(path) || path == "/register" || path.starts_with("/register/")
@@ -66,13 +75,13 @@ impl Access {
         Arc::new(Self { bound, operator: digest(&tokens.operator), service: digest(&tokens.service) })
     }
 
-    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, Problem> {
         let host = self.check_host(uri, headers)?;
         check_origin(&host, headers)?;
-        if !WITHOUT_TOKEN.contains(&uri.path()) {
-            self.check_token(uri.path(), headers)?;
-        }
-        check_content_type(method, uri.path(), headers)
+        let is_open = WITHOUT_TOKEN.contains(&uri.path());
+        let caller = if is_open { Caller::Service } else { self.check_token(uri.path(), headers)? };
+        check_content_type(method, uri.path(), headers)?;
+        Ok(caller)
     }
 
     /// The authority that the client believes to talk to.
@@ -102,8 +111,8 @@ impl Access {
         Err(wrong(format!("the Host {host} is not this listener's: ask for http://{}", self.bound)))
     }
 
-    fn check_token(&self, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(operator) = &self.operator else { return Ok(()) };
+    fn check_token(&self, path: &str, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let Some(operator) = &self.operator else { return Ok(Caller::Operator) };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = given.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -117,10 +126,15 @@ impl Access {
         if !is_for_services(path) {
             let right = token.is_some() && is(operator);
             let needed = "the operators' token is needed: Authorization: Bearer …";
-            return right.then_some(()).ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, needed));
+            return right.then_some(Caller::Operator).ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, needed));
         }
-        if (token.is_some() || consul.is_some()) && (is(operator) || self.service.as_ref().is_some_and(is)) {
-            return Ok(());
+        if token.is_some() || consul.is_some() {
+            if is(operator) {
+                return Ok(Caller::Operator);
+            }
+            if self.service.as_ref().is_some_and(is) {
+                return Ok(Caller::Service);
+            }
         }
         // As Consul answers, whose clients know no other status.
         let status = if is_consul(path) { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
@@ -160,9 +174,12 @@ fn check_content_type(method: &Method, path: &str, headers: &HeaderMap) -> Resul
 }
 
 /// In front of everything.
-pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     match access.check(request.method(), request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(problem) if is_consul(request.uri().path()) => consul::Error::from(problem).into_response(),
         Err(problem) => problem.into_response(),
     }

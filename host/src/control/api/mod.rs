@@ -79,7 +79,7 @@ pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
         .route("/services/{name}/overlay", axum::routing::delete(services::clear_overlay))
         .route("/registry", get(registry::show))
         .route("/register", post(registry::register).delete(registry::deregister))
-        .route("/register/{id}", axum::routing::delete(registry::deregister_id))
+        .route("/register/{*id}", axum::routing::delete(registry::deregister_id))
         .route("/reload", post(operation::reload))
         .route("/listeners", get(operation::listeners))
         .route("/history", get(operation::history))

@@ -1,8 +1,8 @@
 //! The `http` import: hosts of `allow_hosts`, responses read piece by piece.
 //!
 //! A grant is for a name, and a name means whatever its owner says: so the address is checked too, by the resolver
-//! that the connection itself uses. Never reached are link-local addresses (a cloud's metadata service) and the
-//! gateway's own control port.
+//! that the connection itself uses. Never reached are link-local addresses and clouds' metadata
+//! services, and the gateway's own control port.
 
 use std::{
     fmt,
@@ -22,7 +22,10 @@ use reqwest::{
 use wasmtime::component::Resource;
 
 use super::State;
-use crate::plugin::bindings::discovery::sluice::plugin::http::{self, Error, Request};
+use crate::{
+    model::reach::hands_out_credentials,
+    plugin::bindings::discovery::sluice::plugin::http::{self, Error, Request},
+};
 
 /// Responses that one instance may have open: a watch, and what it asks beside it.
 const RESPONSES_MAX: usize = 8;
@@ -90,8 +93,9 @@ struct AddressRule {
 impl AddressRule {
     fn check(self, address: IpAddr) -> Result<(), AddressRefused> {
         let address = address.to_canonical();
-        if is_link_local(address) {
-            return Err(AddressRefused { address, why: "is link-local, which no plugin may reach" });
+        if hands_out_credentials(address) {
+            let why = "is link-local or a cloud's metadata service, which no plugin may reach";
+            return Err(AddressRefused { address, why });
         }
         if self.local_refused && is_local(address) {
             let why = "has the gateway's own control listener on this port, which no plugin may reach";
@@ -114,13 +118,6 @@ impl fmt::Display for AddressRefused {
 }
 
 impl std::error::Error for AddressRefused {}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
-}
 
 /// Whether a connection to it ends on this machine: only such an address can be bound.
 fn is_local(address: IpAddr) -> bool {
@@ -294,7 +291,7 @@ mod tests {
         let check = |local_refused, address: &str| {
             AddressRule { local_refused }.check(address.parse().expect("an address")).is_ok()
         };
-        for address in ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254"] {
+        for address in ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "fd00:ec2::254", "64:ff9b::a9fe:a9fe"] {
             assert!(!check(false, address), "{address}");
         }
         for address in ["127.0.0.1", "127.0.0.2", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"] {

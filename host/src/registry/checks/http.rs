@@ -10,7 +10,10 @@ use reqwest::{
 };
 
 use super::{OUTPUT_BYTES_MAX, reach};
-use crate::registry::{instance::CheckStatus, registration::HttpCheck};
+use crate::{
+    model::reach::hands_out_credentials,
+    registry::{instance::CheckStatus, registration::HttpCheck},
+};
 
 /// Redirections followed; a check that needs more goes in circles.
 const REDIRECTS_MAX: usize = 5;
@@ -26,7 +29,7 @@ pub struct HttpClients {
 }
 
 impl HttpClients {
-    fn of(&self, check: &HttpCheck) -> Result<&Client, String> {
+    pub fn of(&self, check: &HttpCheck) -> Result<&Client, String> {
         let (unverified, direct) = (check.tls_skip_verify, check.disable_redirects);
         let at = usize::from(unverified) * 2 + usize::from(direct);
         self.clients[at].get_or_init(|| client(unverified, direct)).as_ref().map_err(Clone::clone)
@@ -53,8 +56,13 @@ fn client(unverified: bool, direct: bool) -> Result<Client, String> {
     builder().build().or_else(|_| without_authorities()).map_err(|error| error.to_string())
 }
 
-pub async fn look(check: &HttpCheck, clients: &HttpClients) -> (CheckStatus, String) {
-    match ask(check, clients).await {
+/// `client`: of this check, or why there is none.
+pub async fn look(check: &HttpCheck, client: Result<&Client, String>) -> (CheckStatus, String) {
+    let asked = match client {
+        Ok(client) => ask(check, client).await,
+        Err(why) => Err(why),
+    };
+    match asked {
         Ok((status, output)) => {
             let found = match status {
                 status if status.is_success() => CheckStatus::Passing,
@@ -67,10 +75,10 @@ pub async fn look(check: &HttpCheck, clients: &HttpClients) -> (CheckStatus, Str
     }
 }
 
-async fn ask(check: &HttpCheck, clients: &HttpClients) -> Result<(StatusCode, String), String> {
+async fn ask(check: &HttpCheck, client: &Client) -> Result<(StatusCode, String), String> {
     let url: Url = check.url.parse().map_err(|_| "is no URL".to_owned())?;
     if is_refused(&url) {
-        return Err("a link-local address, to which checks do not go".to_owned());
+        return Err("a link-local address or a cloud's metadata service, to which checks do not go".to_owned());
     }
     let method: Method = check.method.parse().map_err(|_| "is no method".to_owned())?;
     let mut headers = HeaderMap::new();
@@ -80,7 +88,7 @@ async fn ask(check: &HttpCheck, clients: &HttpClients) -> Result<(StatusCode, St
             headers.append(name, value);
         }
     }
-    let request = clients.of(check)?.request(method, url).headers(headers).body(check.body.clone());
+    let request = client.request(method, url).headers(headers).body(check.body.clone());
     let answer = request.send().await.map_err(|error| in_full(&error))?;
     Ok((answer.status(), text_of(answer).await))
 }
@@ -109,7 +117,8 @@ fn in_full(error: &reqwest::Error) -> String {
 
 fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
     if is_refused(attempt.url()) {
-        return attempt.error("redirected to a link-local address, to which checks do not go");
+        return attempt
+            .error("redirected to a link-local address or a cloud's metadata service, to which checks do not go");
     }
     if attempt.previous().len() > REDIRECTS_MAX { attempt.error("too many redirections") } else { attempt.follow() }
 }
@@ -117,7 +126,7 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 /// Addresses written as such; names are looked at when they are resolved.
 fn is_refused(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    host.trim_matches(['[', ']']).parse().is_ok_and(reach::is_refused)
+    host.trim_matches(['[', ']']).parse().is_ok_and(hands_out_credentials)
 }
 
 /// Resolves names to addresses to which checks may go.

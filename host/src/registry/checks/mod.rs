@@ -26,6 +26,8 @@ pub const PROBES_MAX: usize = 256;
 const FOUND_MAX: usize = 256;
 /// A check is early or late by up to this share of its interval, so that those begun together drift apart.
 const JITTER_SHARE: f64 = 0.1;
+/// However short its interval, a check has this long to answer if its timeout allows it.
+const LIMIT_MIN: Duration = Duration::from_secs(1);
 /// A new check looks for the first time within this, so that a new instance is soon known to be there.
 const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// Longest text that a check may say, in bytes; more is cut off. As Consul's `check_output_max_size`.
@@ -44,6 +46,13 @@ pub enum First {
     Soon,
     /// Somewhere in its interval: after a restart all begin together.
     Spread,
+}
+
+/// The checks of one owner, an instance or the node.
+#[derive(Default)]
+pub struct Changed {
+    pub old: Vec<RegisteredCheck>,
+    pub new: Vec<RegisteredCheck>,
 }
 
 /// A task for each active check.
@@ -70,19 +79,22 @@ impl Probes {
         (Self { tasks: JoinSet::new(), handles: HashMap::new(), shared, random }, receiver)
     }
 
-    /// Ends what is not among the new ones any more and starts what is new; others go on.
-    pub fn follow(&mut self, old: &[RegisteredCheck], new: &[RegisteredCheck], first: First) {
+    /// Ends what is not among the new ones of its owner any more and starts what is new; others go on. A check may have
+    /// moved from one owner to another under its id, so all that goes ends before anything starts.
+    pub fn follow(&mut self, changed: &[Changed], first: First) {
         // Those that ended, so that the set does not grow.
         while self.tasks.try_join_next().is_some() {}
         let is_in = |check: &RegisteredCheck, checks: &[RegisteredCheck]| {
             checks.iter().any(|other| Arc::ptr_eq(&other.definition, &check.definition))
         };
-        for gone in old.iter().filter(|check| !is_in(check, new)) {
-            if let Some(handle) = self.handles.remove(gone.id()) {
+        let gone = changed.iter().flat_map(|Changed { old, new }| old.iter().filter(|check| !is_in(check, new)));
+        for check in gone {
+            if let Some(handle) = self.handles.remove(check.id()) {
                 handle.abort();
             }
         }
-        for check in new.iter().filter(|check| !is_in(check, old)) {
+        let begun = changed.iter().flat_map(|Changed { old, new }| new.iter().filter(|check| !is_in(check, old)));
+        for check in begun {
             let Some(interval) = check.definition.kind.interval() else { continue };
             let within = match first {
                 First::Soon => interval.min(FIRST_LOOK),
@@ -125,10 +137,24 @@ async fn probe(
     }
 }
 
+/// A check that answers later than the next one is due is late, and those that hang shall not take all the places of
+/// others for long.
+fn limit(timeout: Duration, interval: Duration) -> Duration {
+    timeout.min(interval.max(LIMIT_MIN))
+}
+
 async fn look(kind: &CheckKind, clients: &HttpClients) -> (CheckStatus, String) {
     let (limit, looked) = match kind {
-        CheckKind::Http(check) => (check.timeout, timeout(check.timeout, http::look(check, clients)).await),
-        CheckKind::Tcp { target, timeout: limit, .. } => (*limit, timeout(*limit, tcp::look(target)).await),
+        CheckKind::Http(check) => {
+            // Before the time runs: the first of its kind reads the certificates of all authorities.
+            let client = clients.of(check);
+            let limit = limit(check.timeout, check.interval);
+            (limit, timeout(limit, http::look(check, client)).await)
+        }
+        CheckKind::Tcp { target, timeout: given, interval } => {
+            let limit = limit(*given, *interval);
+            (limit, timeout(limit, tcp::look(target)).await)
+        }
         CheckKind::Ttl { .. } => return (CheckStatus::Critical, "reports by itself".to_owned()),
     };
     looked.unwrap_or_else(|_| {

@@ -158,12 +158,11 @@ impl State {
         }
     }
 
-    /// Whether a check has been critical since so long ago that its instance must go.
-    pub(super) fn has_departed(&self, id: &str) -> Option<Arc<str>> {
+    /// The instance that must go, and when, should the check stay critical until then.
+    pub(super) fn departure(&self, id: &str) -> Option<(Arc<str>, InstantUs)> {
         let tracked = self.checks.get(id)?;
         let Owner::Instance(instance) = &tracked.owner else { return None };
         let after = self.check(id).ok()?.definition.deregister_after?;
-        let over = tracked.critical_since_us? + us(after) <= self.now_us;
-        over.then(|| Arc::clone(instance))
+        Some((Arc::clone(instance), tracked.critical_since_us? + us(after)))
     }
 }

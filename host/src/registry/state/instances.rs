@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{INSTANCES_MAX, Node, Owner, State, us};
+use super::{INSTANCES_MAX, Node, Owner, State, record, us};
 use crate::{
     model::InstantUs,
     registry::{
@@ -125,6 +125,7 @@ impl State {
     pub(super) fn put(&mut self, instance: Arc<RegisteredInstance>, index: u64) {
         let old = self.instances.get(&instance.id).cloned();
         self.pass.keep_instance(&instance.id, old.as_ref());
+        self.pass.weigh(&record::of_instance(&instance));
         if let Some(old) = &old {
             self.untrack_missing(&old.checks, &instance.checks);
             if old.service != instance.service {
@@ -163,6 +164,7 @@ impl State {
         let index = self.next_index();
         self.marks.node = index;
         self.pass.keep_node(&self.node);
+        self.pass.weigh(&record::of_node(&node));
         let old = std::mem::replace(&mut self.node, node);
         let new = self.node.checks.clone();
         self.untrack_missing(&old.checks, &new);
@@ -208,7 +210,10 @@ impl State {
     ) -> RegisteredCheck {
         let check = match old {
             Some(old) if *old.definition == definition => old,
-            Some(old) => RegisteredCheck { definition: Arc::new(definition), ..old },
+            Some(old) => {
+                let live = self.live_on(&definition, &old);
+                RegisteredCheck { definition: Arc::new(definition), live, ..old }
+            }
             None => RegisteredCheck {
                 status: definition.initial,
                 definition: Arc::new(definition),
@@ -219,6 +224,15 @@ impl State {
         };
         self.begin_lease(&check);
         check
+    }
+
+    /// A lease does not outlive the kind of check that it belongs to.
+    fn live_on(&mut self, definition: &CheckDefinition, old: &RegisteredCheck) -> Arc<CheckLive> {
+        if definition.kind.ttl().is_some() || old.definition.kind.ttl().is_none() {
+            return Arc::clone(&old.live);
+        }
+        self.lapses.remove(old.id());
+        CheckLive::new(&old.output())
     }
 
     /// Of a TTL check that is not critical.

@@ -48,9 +48,9 @@ pub(super) struct State {
     node: Node,
     checks: HashMap<String, Tracked>,
     /// When to look at a lease next; it may have been prolonged since.
-    leases: BinaryHeap<Reverse<(InstantUs, String)>>,
+    leases: Agenda,
     /// When a check will have been critical for so long that its instance goes.
-    departures: BinaryHeap<Reverse<(InstantUs, String)>>,
+    departures: Agenda,
     /// Leases that ran out lately.
     lapses: BTreeMap<String, Lapse>,
     marks: Marks,
@@ -96,7 +96,15 @@ struct Tracked {
     critical_since_us: Option<InstantUs>,
     /// When its lease is looked at next.
     look_us: Option<InstantUs>,
+    /// When it is asked next whether its instance must go.
+    depart_us: Option<InstantUs>,
 }
+
+/// What is to be done when about which check. Entries that no check knows of any more mean nothing.
+type Agenda = BinaryHeap<Reverse<(InstantUs, String)>>;
+
+/// Entries of an agenda beyond two for each check; with more, those that mean nothing are thrown out.
+const AGENDA_SLACK: usize = 64;
 
 /// Indexes of the latest changes of each sort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -200,6 +208,7 @@ impl State {
             failures: 0,
             critical_since_us: critical.then_some(self.now_us),
             look_us: None,
+            depart_us: None,
         };
         self.checks.insert(check.id().to_owned(), tracked);
         if let Some(deadline_us) = check.live.deadline_us() {
@@ -220,6 +229,7 @@ impl State {
         {
             tracked.look_us = Some(at_us);
             self.leases.push(Reverse((at_us, check.to_owned())));
+            thin_out(&mut self.leases, &self.checks, |tracked| tracked.look_us);
         }
     }
 
@@ -228,8 +238,26 @@ impl State {
         if let Some(after) = check.definition.deregister_after
             && check.status == CheckStatus::Critical
         {
-            self.departures.push(Reverse((self.now_us + us(after), check.id().to_owned())));
+            self.ask_for_departure(check.id(), self.now_us + us(after));
         }
+    }
+
+    /// One entry a check, as with leases.
+    fn ask_for_departure(&mut self, check: &str, at_us: InstantUs) {
+        if let Some(tracked) = self.checks.get_mut(check)
+            && tracked.depart_us.is_none_or(|depart_us| depart_us > at_us)
+        {
+            tracked.depart_us = Some(at_us);
+            self.departures.push(Reverse((at_us, check.to_owned())));
+            thin_out(&mut self.departures, &self.checks, |tracked| tracked.depart_us);
+        }
+    }
+}
+
+/// Throws out what means nothing, once that is more than half.
+fn thin_out(agenda: &mut Agenda, checks: &HashMap<String, Tracked>, at_us: impl Fn(&Tracked) -> Option<InstantUs>) {
+    if agenda.len() > 2 * checks.len() + AGENDA_SLACK {
+        agenda.retain(|Reverse((at, id))| checks.get(id).and_then(&at_us) == Some(*at));
     }
 }
 

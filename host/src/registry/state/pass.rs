@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use super::{Marks, Node, State, record, us};
 use crate::{
     model::InstantUs,
@@ -21,9 +23,20 @@ pub(super) struct Pass {
     services: HashMap<String, Option<u64>>,
     node: Option<Node>,
     marks: Option<Marks>,
+    /// Of the records that were put, in bytes; one that was put twice counts twice.
+    bytes: usize,
 }
 
+/// Records of one pass, in bytes: the change that goes beyond is its last. A record is at most some 2 MiB (16 checks
+/// with all that the limits of [`rules`](crate::registry::rules) allow, escaped), so three more of them, one by each
+/// of the ways in which a change comes, stay below `storage::BATCH_BYTES_MAX`.
+pub const PASS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 impl Pass {
+    pub fn weigh(&mut self, record: &Bytes) {
+        self.bytes += record.len();
+    }
+
     pub fn keep_instance(&mut self, id: &Arc<str>, before: Option<&Arc<RegisteredInstance>>) {
         self.instances.entry(Arc::clone(id)).or_insert_with(|| before.cloned());
     }
@@ -86,6 +99,11 @@ impl State {
         })
     }
 
+    /// Whether the pass shall become durable before it gets larger.
+    pub fn is_full(&self) -> bool {
+        self.pass.bytes >= PASS_BYTES_MAX
+    }
+
     /// The pass is durable.
     pub fn settle(&mut self) {
         self.pass = Pass::default();
@@ -95,16 +113,19 @@ impl State {
     pub fn undo(&mut self, now_us: InstantUs) {
         self.now_us = now_us;
         let pass = std::mem::take(&mut self.pass);
-        for (id, before) in pass.instances {
-            if let Some(after) = self.instances.get(&id).cloned() {
-                self.remove(&after, 0);
-            }
-            if let Some(before) = before {
-                self.put(before, 0);
-            }
+        // All that is new goes first: a check may have moved, and what it moved to must not take it along.
+        let after: Vec<_> = pass.instances.keys().filter_map(|id| self.instances.get(id).cloned()).collect();
+        for after in after {
+            self.remove(&after, 0);
         }
+        let node_changed = pass.node.is_some();
         if let Some(node) = pass.node {
             self.put_node(node);
+        }
+        for before in pass.instances.into_values().flatten() {
+            self.put(before, 0);
+        }
+        if node_changed {
             self.restate();
         }
         for (name, index) in pass.services {
@@ -124,16 +145,19 @@ impl State {
     fn revive_leases(&mut self) {
         let until_us = self.now_us + us(AFTER_UNDO);
         let instances = self.instances.values().flat_map(|instance| &instance.checks);
-        let ended: Vec<_> = instances
+        let leased: Vec<_> = instances
             .chain(&self.node.checks)
             .filter(|check| check.status < CheckStatus::Critical && check.definition.kind.ttl().is_some())
-            .filter(|check| check.live.deadline_us().is_none())
             .cloned()
             .collect();
-        for check in ended {
-            check.live.begin(until_us);
-            self.lapses.remove(check.id());
-            self.look_at_lease(check.id(), until_us);
+        for check in leased {
+            let runs_until_us = check.live.deadline_us();
+            if runs_until_us.is_none() {
+                check.live.begin(until_us);
+                self.lapses.remove(check.id());
+            }
+            // Also of those that run: what was undone may have had no use for the look.
+            self.look_at_lease(check.id(), runs_until_us.unwrap_or(until_us));
         }
     }
 }

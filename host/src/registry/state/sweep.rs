@@ -53,7 +53,8 @@ pub struct HeldLeases {
 }
 
 impl State {
-    /// Does what is due, at most `max` changes of status or deregistrations; true where more is.
+    /// Does what is due, at most `max` changes of status or deregistrations, and at least one, but no more than the
+    /// pass takes; true where more is.
     pub fn sweep(&mut self, max: usize, now_us: InstantUs) -> bool {
         self.now_us = now_us;
         self.note_lapses();
@@ -62,7 +63,7 @@ impl State {
         let mut left = max;
         let lapsed: Vec<String> = self.lapses.keys().cloned().collect();
         for check in lapsed {
-            if left == 0 {
+            if left == 0 || (left < max && self.is_full()) {
                 return true;
             }
             if self.judge(&check, &masses) {
@@ -104,7 +105,9 @@ impl State {
             tracked.look_us = None;
             let owner = tracked.owner.clone();
             let Ok(check) = self.check(&id) else { continue };
-            let Some(deadline_us) = check.live.deadline_us() else { continue };
+            // A check of another kind may have taken the place of the one that had a lease.
+            let lease = check.definition.kind.ttl().and(check.live.deadline_us());
+            let Some(deadline_us) = lease else { continue };
             if deadline_us > self.now_us {
                 self.look_at_lease(&id, deadline_us);
                 continue;
@@ -202,8 +205,15 @@ impl State {
             if left == 0 {
                 return true;
             }
-            let Some(Reverse((_, id))) = self.departures.pop() else { break };
-            if let Some(instance) = self.has_departed(&id) {
+            let Some(Reverse((at_us, id))) = self.departures.pop() else { break };
+            let Some(tracked) = self.checks.get_mut(&id).filter(|tracked| tracked.depart_us == Some(at_us)) else {
+                continue;
+            };
+            tracked.depart_us = None;
+            let Some((instance, departs_us)) = self.departure(&id) else { continue };
+            if departs_us > self.now_us {
+                self.ask_for_departure(&id, departs_us);
+            } else {
                 tracing::info!(instance = %instance, check = id, "deregistered: its check was critical for too long");
                 self.deregister(&instance, self.now_us);
                 left -= 1;

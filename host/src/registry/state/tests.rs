@@ -1,5 +1,7 @@
 //! The registry's promises on a clock of the tests' own.
 
+mod bounds;
+
 use std::time::Duration;
 
 use super::*;
@@ -245,6 +247,25 @@ fn a_registration_again_keeps_the_status_of_its_checks() {
     assert!(matches!(state.register(thief, false, SECOND), Err(RegistryError::Invalid(_))), "a check has one owner");
 }
 
+#[test]
+fn a_check_that_is_no_lease_any_more_never_runs_out() {
+    let mut state = state();
+    service_of(&mut state, "web", 6);
+    for at in 0..6 {
+        let id = format!("web-{at}");
+        let check = tcp(&id, Thresholds::default());
+        state.register(instance("web", &id, vec![check]), false, 2 * SECOND).expect("right");
+    }
+    for second in [12, 30, 900] {
+        sweep(&mut state, second * SECOND);
+        assert!(state.held().is_empty() && state.lapses.is_empty(), "at {second} s");
+        assert_eq!(passing(&state, "web"), 6, "at {second} s");
+    }
+    service_of(&mut state, "web", 6);
+    sweep(&mut state, 911 * SECOND);
+    assert_eq!(state.held()["web"], HeldLeases { held: 6, of: 6 }, "and has a lease again where it is one again");
+}
+
 /// All that can be seen of it.
 fn seen(state: &State) -> Vec<String> {
     let mut seen: Vec<_> = state
@@ -284,6 +305,34 @@ fn what_the_store_did_not_take_never_was() {
     assert_eq!(state.instance("web-0").expect("there").status, CheckStatus::Critical);
 }
 
+#[test]
+fn a_check_that_moved_in_what_was_undone_is_looked_after_where_it_was() {
+    let mut state = state();
+    let owner = |at: usize, turn: usize| format!("web-{}", (at + turn) % 16);
+    let moved = |at: usize, turn: usize| instance("web", &owner(at, turn), vec![ttl(&at.to_string(), 10)]);
+    for at in 0..16 {
+        state.register(moved(at, 0), true, SECOND).expect("right");
+    }
+    state.register_check(None, ttl("node", 10), SECOND).expect("right");
+    state.settle();
+    let before = seen(&state);
+    for at in 0..16 {
+        state.register(instance("web", &owner(at, 0), vec![]), true, SECOND).expect("right");
+    }
+    state.deregister_check("service:node", SECOND).expect("there");
+    for at in 0..16 {
+        state.register(moved(at, 1), true, SECOND).expect("each is free");
+    }
+    state.register_check(Some("web-0"), ttl("node", 10), SECOND).expect("it is free");
+    state.undo(2 * SECOND);
+    assert_eq!(seen(&state), before);
+    for id in (0..16).map(|at| at.to_string()).chain(["node".to_owned()]) {
+        state.report(&format!("service:{id}"), CheckStatus::Warning, "", 3 * SECOND).expect("it is known");
+    }
+    assert_eq!(passing(&state, "web"), 0);
+    assert_eq!(state.node_checks()[0].status, CheckStatus::Warning);
+}
+
 /// What stands in the store after all of these batches.
 fn stored(store: &mut BTreeMap<bytes::Bytes, bytes::Bytes>, state: &mut State) {
     for write in state.changes().map(|changes| changes.batch.writes).unwrap_or_default() {
@@ -321,19 +370,6 @@ fn after_a_restart_everything_is_there_and_leases_run_on_apart() {
     };
     let (half, all) = (lapsed(start + 12 * SECOND), lapsed(start + 15 * SECOND));
     assert!(half > 0 && half < all && all == 18, "{half} of {all} after 12 s: they do not end at once");
-}
-
-#[test]
-fn a_full_registry_refuses_more_and_goes_on() {
-    let mut state = state();
-    for at in 0..INSTANCES_MAX {
-        state.register(instance("web", &format!("web-{at}"), vec![]), false, SECOND).expect("room");
-    }
-    let one_more = state.register(instance("web", "one-more", vec![]), false, SECOND);
-    assert_eq!(one_more, Err(RegistryError::Full { max: INSTANCES_MAX }));
-    state.register(Registration { port: 81, ..instance("web", "web-0", vec![]) }, false, SECOND).expect("it is there");
-    assert!(state.deregister("web-1", SECOND));
-    state.register(instance("web", "one-more", vec![]), false, SECOND).expect("room again");
 }
 
 impl State {

@@ -1,8 +1,12 @@
 //! `/v1/agent/`: services, and the agent itself. The gateway is the agent of every service.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
+    Extension,
     extract::{Path, Request, State},
     http::{HeaderValue, StatusCode},
     response::Response,
@@ -17,7 +21,7 @@ use super::{
     query::{Asked, Query},
     reply,
 };
-use crate::control::handle::Control;
+use crate::control::{api::access::Caller, handle::Control};
 
 /// What maintenance says where nobody gave a reason. Consul's words.
 const SERVICE_REASON: &str = "Maintenance mode is enabled for this service, but no reason was provided. \
@@ -70,21 +74,46 @@ pub async fn service(
     asked: Asked,
 ) -> Result<Response, Error> {
     let query = asked.query()?;
-    let unknown = || {
-        let text =
-            format!("unknown service ID {id:?}. Ensure that the service instance ID is passed, not the service name.");
-        Error::new(StatusCode::NOT_FOUND, text)
-    };
-    let instance = control.registry.instance(&id).ok_or_else(unknown)?;
-    let mut value = output::agent_service(&instance);
-    let digest = Sha256::digest(value.to_string());
-    let hash = hex::encode(&digest[..HASH_BYTES]);
+    let (mut hash, mut value) = hashed(&control, &id)?;
+    if query.hash.as_ref() == Some(&hash) {
+        query.wait_in_any_case(&control, |wait| until_other(&control, &id, &hash, wait)).await?;
+        (hash, value) = hashed(&control, &id)?;
+    }
     value["ContentHash"] = hash.as_str().into();
     let mut response = reply::json(&query, &value);
     if let Ok(hash) = HeaderValue::from_str(&hash) {
         response.headers_mut().insert("x-consul-contenthash", hash);
     }
     Ok(response)
+}
+
+/// What is shown of an instance, and its hash.
+fn hashed(control: &Control, id: &str) -> Result<(String, Value), Error> {
+    let unknown = || {
+        let text =
+            format!("unknown service ID {id:?}. Ensure that the service instance ID is passed, not the service name.");
+        Error::new(StatusCode::NOT_FOUND, text)
+    };
+    let instance = control.registry.instance(id).ok_or_else(unknown)?;
+    let value = output::agent_service(&instance);
+    let digest = Sha256::digest(value.to_string());
+    Ok((hex::encode(&digest[..HASH_BYTES]), value))
+}
+
+/// Until the instance has another hash or is gone, or `wait` is over.
+async fn until_other(control: &Control, id: &str, hash: &str, wait: Duration) {
+    let until = Instant::now() + wait;
+    loop {
+        let index = control.registry.index();
+        if !hashed(control, id).is_ok_and(|(now, _)| now == hash) {
+            return;
+        }
+        control.registry.changed(index, until.saturating_duration_since(Instant::now())).await;
+        // The time is over, or the gateway shuts down.
+        if control.registry.index() == index {
+            return;
+        }
+    }
 }
 
 /// As long as Consul's.
@@ -120,7 +149,12 @@ pub async fn maintenance(
     Ok(reply::done())
 }
 
-pub async fn node_maintenance(State(control): State<Arc<Control>>, asked: Asked) -> Result<Response, Error> {
+pub async fn node_maintenance(
+    State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
+    asked: Asked,
+) -> Result<Response, Error> {
+    Error::unless_operator(caller)?;
     let reason = reason(asked.query()?, NODE_REASON)?;
     control.registry.set_maintenance(None, reason).await?;
     Ok(reply::done())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::{Path, Request, State},
     response::Response,
 };
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{error::Error, fields::Fields, input, output, query::Asked, reply};
 use crate::{
-    control::handle::Control,
+    control::{api::access::Caller, handle::Control},
     registry::{CheckStatus, RegistryError},
 };
 
@@ -25,49 +26,89 @@ pub async fn list(State(control): State<Arc<Control>>, asked: Asked) -> Result<R
     Ok(reply::json(&query, &Value::Object(by_id.collect::<Map<_, _>>())))
 }
 
-pub async fn register(State(control): State<Arc<Control>>, asked: Asked, request: Request) -> Result<Response, Error> {
+pub async fn register(
+    State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
+    asked: Asked,
+    request: Request,
+) -> Result<Response, Error> {
     asked.query()?;
     let (instance, check) = input::check(input::object(request).await?)?;
+    if instance.is_none() {
+        Error::unless_operator(caller)?;
+    }
     control.registry.register_check(instance.as_deref(), check).await?;
     Ok(reply::done())
 }
 
 pub async fn deregister(
     State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     asked: Asked,
 ) -> Result<Response, Error> {
     asked.query()?;
+    may_touch(&control, caller, &id)?;
     control.registry.deregister_check(&id).await?;
     Ok(reply::done())
 }
 
-pub async fn pass(State(control): State<Arc<Control>>, path: Path<String>, asked: Asked) -> Result<Response, Error> {
-    report(&control, &path, asked, CheckStatus::Passing).await
+pub async fn pass(
+    State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
+    path: Path<String>,
+    asked: Asked,
+) -> Result<Response, Error> {
+    report(&control, caller, &path, asked, CheckStatus::Passing).await
 }
 
-pub async fn warn(State(control): State<Arc<Control>>, path: Path<String>, asked: Asked) -> Result<Response, Error> {
-    report(&control, &path, asked, CheckStatus::Warning).await
+pub async fn warn(
+    State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
+    path: Path<String>,
+    asked: Asked,
+) -> Result<Response, Error> {
+    report(&control, caller, &path, asked, CheckStatus::Warning).await
 }
 
-pub async fn fail(State(control): State<Arc<Control>>, path: Path<String>, asked: Asked) -> Result<Response, Error> {
-    report(&control, &path, asked, CheckStatus::Critical).await
+pub async fn fail(
+    State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
+    path: Path<String>,
+    asked: Asked,
+) -> Result<Response, Error> {
+    report(&control, caller, &path, asked, CheckStatus::Critical).await
 }
 
-async fn report(control: &Control, id: &str, asked: Asked, status: CheckStatus) -> Result<Response, Error> {
+async fn report(
+    control: &Control,
+    caller: Caller,
+    id: &str,
+    asked: Asked,
+    status: CheckStatus,
+) -> Result<Response, Error> {
     let query = asked.query()?;
+    may_touch(control, caller, id)?;
     control.registry.report(id, status, &query.note).await?;
     Ok(reply::done())
+}
+
+/// The node's own checks are the operators'.
+fn may_touch(control: &Control, caller: Caller, check: &str) -> Result<(), Error> {
+    let is_of_node = || control.registry.node().checks.iter().any(|own| own.id() == check);
+    if caller == Caller::Service && is_of_node() { Error::unless_operator(caller) } else { Ok(()) }
 }
 
 /// The status and the output stand in the body.
 pub async fn update(
     State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     asked: Asked,
     request: Request,
 ) -> Result<Response, Error> {
     asked.query()?;
+    may_touch(&control, caller, &id)?;
     let mut problems = Vec::new();
     let mut fields = Fields::of(input::object(request).await?, String::new(), &mut problems);
     let output = fields.text("Output").unwrap_or_default();

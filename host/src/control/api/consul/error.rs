@@ -5,7 +5,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{control::api::problem::Problem, registry::RegistryError};
+use crate::{
+    control::api::{access::Caller, problem::Problem},
+    registry::RegistryError,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -16,6 +19,17 @@ pub struct Error {
 impl Error {
     pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
         Self { status, text: text.into() }
+    }
+
+    /// Unless an operator asks: for what holds for the node.
+    pub fn unless_operator(caller: Caller) -> Result<(), Self> {
+        match caller {
+            Caller::Operator => Ok(()),
+            Caller::Service => {
+                let text = "Permission denied: what holds for the node needs the operators' token";
+                Err(Self::new(StatusCode::FORBIDDEN, text))
+            }
+        }
     }
 
     pub fn bad_request(text: impl Into<String>) -> Self {

@@ -48,24 +48,24 @@ use crate::control::handle::Control;
 /// In front of every path of Consul's.
 pub const PREFIX: &str = "/v1/";
 
-/// All of it.
+/// All of it. An id may have slashes in it, so it is what is left of the path.
 pub fn routes(control: Arc<Control>) -> Router {
     Router::new()
         .route("/v1/agent/self", get(agent::own))
         .route("/v1/agent/members", get(agent::members))
         .route("/v1/agent/maintenance", put(agent::node_maintenance))
         .route("/v1/agent/services", get(agent::services))
-        .route("/v1/agent/service/{id}", get(agent::service))
+        .route("/v1/agent/service/{*id}", get(agent::service))
         .route("/v1/agent/service/register", put(agent::register))
-        .route("/v1/agent/service/deregister/{id}", put(agent::deregister))
-        .route("/v1/agent/service/maintenance/{id}", put(agent::maintenance))
+        .route("/v1/agent/service/deregister/{*id}", put(agent::deregister))
+        .route("/v1/agent/service/maintenance/{*id}", put(agent::maintenance))
         .route("/v1/agent/checks", get(agent_checks::list))
         .route("/v1/agent/check/register", put(agent_checks::register))
-        .route("/v1/agent/check/deregister/{id}", put(agent_checks::deregister))
-        .route("/v1/agent/check/pass/{id}", put(agent_checks::pass))
-        .route("/v1/agent/check/warn/{id}", put(agent_checks::warn))
-        .route("/v1/agent/check/fail/{id}", put(agent_checks::fail))
-        .route("/v1/agent/check/update/{id}", put(agent_checks::update))
+        .route("/v1/agent/check/deregister/{*id}", put(agent_checks::deregister))
+        .route("/v1/agent/check/pass/{*id}", put(agent_checks::pass))
+        .route("/v1/agent/check/warn/{*id}", put(agent_checks::warn))
+        .route("/v1/agent/check/fail/{*id}", put(agent_checks::fail))
+        .route("/v1/agent/check/update/{*id}", put(agent_checks::update))
         .route("/v1/catalog/datacenters", get(catalog::datacenters))
         .route("/v1/catalog/nodes", get(catalog::nodes))
         .route("/v1/catalog/services", get(catalog::services))

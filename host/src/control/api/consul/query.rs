@@ -36,6 +36,8 @@ pub struct Query {
     pub replace_existing_checks: bool,
     /// The index that the client knows; 0: it knows none and does not wait.
     index: u64,
+    /// Of the content that the client knows, where its path waits by content.
+    pub hash: Option<String>,
     wait: Duration,
 }
 
@@ -72,6 +74,7 @@ impl Query {
                 "note" => query.note = value,
                 "reason" => query.reason = Some(value),
                 "enable" if !value.is_empty() => query.enable = boolean(&value, "enable").ok(),
+                "hash" if !value.is_empty() => query.hash = Some(value),
                 "index" => query.index = value.parse().map_err(|_| Error::bad_request("Invalid index"))?,
                 "wait" => {
                     let wait = duration::parse(&value).ok_or_else(|| Error::bad_request("Invalid wait time"))?;
@@ -96,10 +99,19 @@ impl Query {
         if self.index == 0 {
             return Ok(());
         }
+        self.wait_in_any_case(control, |how_long| wait(self.index, how_long)).await
+    }
+
+    /// Waits with `wait(how long)`.
+    pub async fn wait_in_any_case<W: Future<Output = ()>>(
+        &self,
+        control: &Control,
+        wait: impl FnOnce(Duration) -> W,
+    ) -> Result<(), Error> {
         let too_many = "too many requests wait for changes of the registry already";
         let _permit = control.waits.try_acquire().map_err(|_| Error::new(StatusCode::TOO_MANY_REQUESTS, too_many))?;
         let jitter = (self.wait / JITTER_DIVISOR).mul_f64(fastrand::f64());
-        wait(self.index, self.wait + jitter).await;
+        wait(self.wait + jitter).await;
         Ok(())
     }
 
