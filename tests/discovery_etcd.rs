@@ -2,12 +2,17 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::json;
-use sluice_harness::{Client, Load, Origin, Sluice, process::third_party, sluice, wait_until};
+use sluice_harness::{Client, Load, Origin, Sluice, process::third_party, sluice, wait_for, wait_until};
 use tempfile::TempDir;
+
+/// For three members to start and to choose a leader, with every step of it synced to a disk that others use too.
+const START_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Three members on ports that were free a moment ago: etcd's own configuration names its peers before any is bound.
 struct Cluster {
@@ -24,6 +29,18 @@ impl Cluster {
     /// None where etcd is not installed.
     fn start() -> Option<Self> {
         let etcd = third_party("etcd")?;
+        // A port that was free may be another's by the time etcd binds it, and then that member ends.
+        let mut cluster = Self::spawn(&etcd);
+        wait_for("all members to take writes", START_DEADLINE, || {
+            if cluster.members.iter_mut().any(|member| member.process.try_wait().expect("a child").is_some()) {
+                cluster = Self::spawn(&etcd);
+            }
+            (0..3).all(|member| cluster.try_call(member, "/v3/kv/put", &put("ready", "1")).is_some()).then_some(())
+        });
+        Some(cluster)
+    }
+
+    fn spawn(etcd: &Path) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let held: Vec<_> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
         let addresses: Vec<_> = held.iter().map(|held| held.local_addr().expect("it is bound")).collect();
@@ -32,7 +49,7 @@ impl Cluster {
         let cluster: Vec<_> = peers.iter().enumerate().map(|(n, peer)| format!("m{n}=http://{peer}")).collect();
         let members = (0..3).map(|n| {
             let (client, peer) = (format!("http://{}", clients[n]), format!("http://{}", peers[n]));
-            let process = Command::new(&etcd)
+            let process = Command::new(etcd)
                 .args(["--name", &format!("m{n}"), "--data-dir"])
                 .arg(folder.path().join(format!("m{n}")))
                 .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -45,9 +62,7 @@ impl Cluster {
                 .expect("it is installed");
             Member { process, client: clients[n] }
         });
-        let cluster = Self { members: members.collect(), _folder: folder };
-        wait_until("etcd to take writes", || cluster.try_call(0, "/v3/kv/put", &put("ready", "1")).is_some());
-        Some(cluster)
+        Self { members: members.collect(), _folder: folder }
     }
 
     fn try_call(&self, member: usize, path: &str, body: &str) -> Option<serde_json::Value> {

@@ -296,13 +296,15 @@ fn every_route_of_the_api_is_described_and_every_description_answers() {
 
     // What the router has, from its own text.
     let source = include_str!("../host/src/control/api/mod.rs");
-    let routes: BTreeSet<&str> = source
+    let routes: BTreeSet<String> = source
         .split(".route(\"")
         .skip(1)
         .filter_map(|rest| rest.split_once('"').map(|(path, _)| path))
         .filter(|&path| path != "/openapi.json")
+        // A document has no word for "the rest of the path".
+        .map(|path| path.replace("{*", "{"))
         .collect();
-    assert_eq!(described.keys().map(String::as_str).collect::<BTreeSet<_>>(), routes);
+    assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), routes);
 
     for (path, operations) in described {
         let methods = ["get", "put", "post", "delete", "patch"];
