@@ -99,6 +99,7 @@ fn member(slot: Slot) -> EndpointState {
         priority: 0,
         zone: String::new(),
         metadata: Vec::new(),
+        healthy: true,
         available: true,
         // Long ago: no slow start.
         since_us: 1,

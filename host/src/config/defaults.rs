@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::model::{AccessLog, Limits, MassExpiry, Percent};
+use crate::model::{AccessLog, CircuitLimits, EjectionLimits, Limits, MassExpiry, Percent, RetryLimits};
 
 pub const DATA_DIR: &str = "sluice-data";
 /// Beside the gateway's own ports and free of well-known services.
@@ -21,6 +21,8 @@ pub const ACCESS_LOG: AccessLog = AccessLog::Off;
 
 /// Power of two choices: needs no tuning and does well with any load (reference/balancing-and-failover.md).
 pub const BALANCER: &str = "least-request";
+/// Envoy's outlier detection and gRPC's retry rules.
+pub const FAILOVER: &str = "standard";
 /// Of services without endpoints: the gateway's own registry.
 pub const DISCOVERY: &str = "registry";
 /// As Envoy's `route.timeout`.
@@ -40,6 +42,47 @@ impl Default for MassExpiry {
             percent: Percent::new(50).expect("at most 100"),
             // A partition that lasts longer is one that somebody has noticed.
             hold: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+impl Default for RetryLimits {
+    fn default() -> Self {
+        Self {
+            // Two endpoints may be lost before a client sees it (nginx's and Envoy's usual number of retries is 1 to 2).
+            attempts_max: 3,
+            per_try_timeout: None,
+            // Finagle's budget: 20 % of the requests, and 10 a second where there are few.
+            budget: Percent::new(20).expect("at most 100"),
+            budget_min_per_second: 10,
+            body_bytes_max: 64 * 1024,
+            deadline_header: None,
+        }
+    }
+}
+
+impl Default for EjectionLimits {
+    fn default() -> Self {
+        Self {
+            // Beyond half of the endpoints a service is in panic, and verdicts are not believed any more.
+            percent_max: Percent::new(50).expect("at most 100"),
+            // As Envoy's `max_ejection_time`.
+            duration_max: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+impl Default for CircuitLimits {
+    fn default() -> Self {
+        Self {
+            // Envoy's 1,024 surprise whoever has streams that live.
+            requests_max: None,
+            endpoint_requests_max: None,
+            endpoint_connections_max: None,
+            pending_max: 0,
+            pending_timeout: Duration::from_secs(1),
+            adaptive: false,
+            retry_after: Duration::from_secs(1),
         }
     }
 }

@@ -12,7 +12,10 @@ use super::{
     defaults, endpoint, policy,
     reader::{Key, Table, Value},
 };
-use crate::model::{PluginName, PluginOptions, PolicyConfig, Protocol, ServiceConfig, ServiceName};
+use crate::model::{
+    CircuitLimits, EjectionLimits, PluginName, PluginOptions, PolicyConfig, Protocol, RetryLimits, ServiceConfig,
+    ServiceName,
+};
 
 /// Latencies are counted in microseconds in 32 bits, which end at 71 minutes.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
@@ -66,15 +69,19 @@ fn service(
         None => Some(default_discovery(&table, own_plugins)),
     };
     let balancer = match table.get("balancer") {
-        Some(value) => policy::read(&value, own_plugins.keys(), BALANCER_EXAMPLE),
-        None => default_balancer(&table, own_plugins),
+        Some(value) => policy::read(&value, own_plugins.keys(), defaults::BALANCER),
+        None => default_policy(&table, own_plugins, "balancer", defaults::BALANCER),
+    };
+    let failover = match table.get("failover") {
+        Some(value) => policy::read(&value, own_plugins.keys(), defaults::FAILOVER),
+        None => default_policy(&table, own_plugins, "failover", defaults::FAILOVER),
     };
     let timeout = table.read("timeout", |value| value.duration(TIMEOUT));
     let idle_timeout = table.read("idle_timeout", |value| value.duration(LONG));
     let max_duration = table.read("max_duration", |value| value.duration(LONG));
     let connect_timeout = table.read("connect_timeout", |value| value.duration(CONNECT_TIMEOUT));
     let protocol = table.read("protocol", protocol);
-    table.not_yet(&["failover", "health_check", "tls"]);
+    table.not_yet(&["health_check", "tls"]);
     let stated = table.stated();
     table.finish();
     Some(ServiceConfig {
@@ -85,6 +92,11 @@ fn service(
             None => None,
         },
         balancer: balancer?,
+        failover: failover?,
+        health_check: None,
+        retry: RetryLimits::default(),
+        ejection: EjectionLimits::default(),
+        circuit: CircuitLimits::default(),
         timeout: timeout.unwrap_or(defaults::TIMEOUT),
         idle_timeout: idle_timeout.unwrap_or(defaults::IDLE_TIMEOUT),
         max_duration,
@@ -95,7 +107,6 @@ fn service(
 }
 
 const DISCOVERY_EXAMPLE: &str = "consul";
-const BALANCER_EXAMPLE: &str = "least-request";
 
 /// Where nothing is said of endpoints: the gateway's own registry.
 fn default_discovery(table: &Table<'_>, own_plugins: &BTreeMap<PluginName, PluginOptions>) -> Option<PolicyConfig> {
@@ -111,11 +122,17 @@ fn default_discovery(table: &Table<'_>, own_plugins: &BTreeMap<PluginName, Plugi
     Some(PolicyConfig { plugin, settings: json!({}) })
 }
 
-fn default_balancer(table: &Table<'_>, own_plugins: &BTreeMap<PluginName, PluginOptions>) -> Option<PolicyConfig> {
-    let plugin: PluginName = defaults::BALANCER.parse().expect("the default balancer's name is right");
+/// Where nothing is said of `key`: the stock plugin of this name.
+fn default_policy(
+    table: &Table<'_>,
+    own_plugins: &BTreeMap<PluginName, PluginOptions>,
+    key: &str,
+    plugin: &str,
+) -> Option<PolicyConfig> {
+    let plugin: PluginName = plugin.parse().expect("the default plugin's name is right");
     if !own_plugins.contains_key(&plugin) && !table.cx().known.contains(&plugin) {
         table.refuse(format_args!(
-            "\"balancer\" is missing, and its default {plugin:?} is not built into this binary (`make plugins` builds \
+            "{key:?} is missing, and its default {plugin:?} is not built into this binary (`make plugins` builds \
              the stock plugins)",
             plugin = plugin.as_str()
         ));

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
 };
 
@@ -128,13 +128,15 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// As configured, for messages and labels.
     pub label: HostPort,
+    /// Of what the gateway itself has found out about it. Ahead of the snapshots: the workers see it at once.
+    pub fitness: Fitness,
     /// Apart from the endpoint, so that a stream that outlives its report holds no slot.
     in_flight: Arc<AtomicU32>,
 }
 
 impl Endpoint {
     pub fn new(service: ServiceName, slot: Slot, key: u64, address: SocketAddr, label: HostPort) -> Arc<Self> {
-        Arc::new(Self { service, slot, key, address, label, in_flight: Arc::default() })
+        Arc::new(Self { service, slot, key, address, label, fitness: Fitness::default(), in_flight: Arc::default() })
     }
 
     /// Requests to it that have not ended, the whole gateway over.
@@ -146,6 +148,87 @@ impl Endpoint {
     pub fn begin(&self) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(&self.in_flight))
+    }
+}
+
+/// Whether an endpoint is fit for traffic, by its active checks and by the service's failover policy.
+///
+/// Written by whoever checks and judges, read by every worker for each attempt: one load while all is well. An order
+/// between these and other memory is not needed, as nothing else hangs on them.
+#[derive(Debug, Default)]
+pub struct Fitness(AtomicU8);
+
+impl Fitness {
+    /// It failed its active checks.
+    const FAILS_CHECKS: u8 = 1;
+    const EJECTED: u8 = 1 << 1;
+    /// One request at a time is let through.
+    const PROBED: u8 = 1 << 2;
+    /// That one is on its way, or what became of it has not been looked at.
+    const PROBE_SENT: u8 = 1 << 3;
+
+    /// Whether it takes part in ordinary traffic.
+    #[inline]
+    pub fn is_fit(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    pub fn fails_checks(&self) -> bool {
+        self.has(Self::FAILS_CHECKS)
+    }
+
+    pub fn is_ejected(&self) -> bool {
+        self.has(Self::EJECTED)
+    }
+
+    pub fn is_probed(&self) -> bool {
+        self.has(Self::PROBED)
+    }
+
+    /// Answers whether that is news.
+    pub fn set_passes_checks(&self, passes: bool) -> bool {
+        if passes { self.clear(Self::FAILS_CHECKS) } else { !self.set(Self::FAILS_CHECKS) }
+    }
+
+    pub fn eject(&self) {
+        self.set(Self::EJECTED);
+        self.clear(Self::PROBED | Self::PROBE_SENT);
+    }
+
+    /// From now on one request at a time.
+    pub fn probe(&self) {
+        self.clear(Self::EJECTED | Self::PROBE_SENT);
+        self.set(Self::PROBED);
+    }
+
+    pub fn admit(&self) {
+        self.clear(Self::EJECTED | Self::PROBED | Self::PROBE_SENT);
+    }
+
+    /// Whether the caller's request is the one that may go to an endpoint that is being probed.
+    pub fn take_probe(&self) -> bool {
+        let free = self.0.load(Ordering::Relaxed) == Self::PROBED;
+        let taken = Self::PROBED | Self::PROBE_SENT;
+        free && self.0.compare_exchange(Self::PROBED, taken, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// What became of the last probe has been looked at: the next may be sent.
+    pub fn end_probe(&self) {
+        self.clear(Self::PROBE_SENT);
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.0.load(Ordering::Relaxed) & flag != 0
+    }
+
+    /// Whether any was set before.
+    fn set(&self, flags: u8) -> bool {
+        self.0.fetch_or(flags, Ordering::Relaxed) & flags != 0
+    }
+
+    /// Whether any was set before.
+    fn clear(&self, flags: u8) -> bool {
+        self.0.fetch_and(!flags, Ordering::Relaxed) & flags != 0
     }
 }
 
@@ -167,7 +250,9 @@ pub struct EndpointState {
     pub priority: u32,
     pub zone: String,
     pub metadata: Vec<(String, String)>,
-    /// False while it fails its checks, is ejected, or drains.
+    /// What its source says of it.
+    pub healthy: bool,
+    /// Healthy and fit: false while it fails its checks, is ejected, or is being probed.
     pub available: bool,
     /// When it last became available.
     pub since_us: InstantUs,

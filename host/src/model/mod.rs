@@ -18,12 +18,14 @@ pub use config::{
     AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,
     RegistryConfig,
 };
-pub use endpoint::{AddressError, Endpoint, EndpointSpec, EndpointState, HostPort, InFlight, Slot};
+pub use endpoint::{AddressError, Endpoint, EndpointSpec, EndpointState, Fitness, HostPort, InFlight, Slot};
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
 pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
 pub use outcome::{Completion, Outcome};
 pub use route::{HashOn, HeaderEdits, RouteConfig, RouteTarget};
-pub use service::{PolicyConfig, Protocol, ServiceConfig};
+pub use service::{
+    CircuitLimits, EjectionLimits, HealthCheck, PolicyConfig, Probe, Protocol, RetryLimits, ServiceConfig,
+};
 
 /// Microseconds on the gateway's own monotonic clock; only differences mean anything (WIT `instant-us`).
 pub type InstantUs = u64;

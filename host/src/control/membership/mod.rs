@@ -49,17 +49,19 @@ pub fn membership(
     let mut endpoints: Vec<Option<EndpointState>> = (0..slots.len()).map(|_| None).collect();
     for ((spec, _), endpoint) in found.into_iter().zip(assigned) {
         let Some(endpoint) = endpoint else { continue };
+        let available = spec.healthy && endpoint.fitness.is_fit();
         let stays = before
             .get(endpoint.slot as usize)
             .and_then(Option::as_ref)
-            .filter(|before| before.available == spec.healthy && Arc::ptr_eq(&before.endpoint, &endpoint));
+            .filter(|before| before.available == available && Arc::ptr_eq(&before.endpoint, &endpoint));
         let slot: Slot = endpoint.slot;
         endpoints[slot as usize] = Some(EndpointState {
             weight: spec.weight,
             priority: spec.priority,
             zone: spec.zone.clone(),
             metadata: spec.metadata.clone(),
-            available: spec.healthy,
+            healthy: spec.healthy,
+            available,
             since_us: stays.map_or(now_us, |before| before.since_us),
             endpoint,
         });

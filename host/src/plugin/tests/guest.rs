@@ -80,6 +80,7 @@ pub fn member(slot: Slot) -> EndpointState {
         priority: 0,
         zone: "b".to_owned(),
         metadata: vec![("rack".to_owned(), "7".to_owned())],
+        healthy: true,
         available: true,
         since_us: 1,
     }
