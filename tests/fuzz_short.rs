@@ -186,6 +186,10 @@ address = "127.0.0.1:9180"
 endpoints = ["127.0.0.1:9001", { address = "orders.internal:9002", weight = 2, zone = "b", priority = 1 }]
 balancer = { plugin = "least-request", settings = { choices = 2 } }
 timeout = "15 s"
+health_check = { path = "/health", interval = "2 s", status = [200], headers = { host = "x" } }
+retry = { attempts = 3, per_try_timeout = "500 ms", budget = 20, body = "64 KiB", deadline_header = "x-left" }
+ejection = { max_percent = 50, max_duration = "5 min" }
+circuit = { requests = 8, pending = 100, adaptive = true, retry_after = "1 s" }
 [[route]]
 path = "/orders/"
 services = [{ name = "orders", weight = 90 }]
@@ -215,6 +219,9 @@ const CONFIGURATION_PIECES: &[&[u8]] = &[
     b"[dns]",
     b"[services.orders]",
     b"path = ",
+    b"kind = \"grpc\"",
+    b"health_check",
+    b"circuit",
     b"../",
     b"\xff",
     b"\"::1\"",

@@ -32,6 +32,17 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection within a data centre that takes longer lost at least one SYN (retransmitted after 1 s).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// As HAProxy's `inter`, `fall` and `rise`: a dead endpoint is out of traffic after 4 to 6 s.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+pub const CHECK_FALL: u32 = 3;
+pub const CHECK_RISE: u32 = 2;
+/// Of one check, or the interval where that is shorter: an endpoint that needs a second to say that it is well is not.
+pub const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// So that checks which fell together drift apart within some ten intervals.
+pub fn check_jitter() -> Percent {
+    Percent::new(10).expect("at most 100")
+}
+
 /// Of a plugin instance: a stock balancer takes 1 to 2 MiB at 1,000 endpoints.
 pub const PLUGIN_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 

@@ -14,7 +14,7 @@ const WANTED: &str = "a table such as { set = { \"x-env\" = \"prod\" }, remove =
 
 pub(super) fn read(value: &Value<'_>) -> Option<HeaderEdits> {
     let mut table = value.table(WANTED)?;
-    let set = table.read("set", set).unwrap_or_default();
+    let set = table.read("set", |value| set(value, may_edit)).unwrap_or_default();
     let remove = table.read("remove", |value| {
         Some(value.distinct("a list such as [\"x-internal\"]", |item| {
             let name = item.header_name()?;
@@ -26,12 +26,16 @@ pub(super) fn read(value: &Value<'_>) -> Option<HeaderEdits> {
     Some(HeaderEdits { set, remove: remove.unwrap_or_default() })
 }
 
-fn set(value: &Value<'_>) -> Option<Vec<(HeaderName, HeaderValue)>> {
+/// Headers with values, each of a name that `may` allows.
+pub(super) fn set(
+    value: &Value<'_>,
+    may: impl Fn(&HeaderName) -> Result<(), String>,
+) -> Option<Vec<(HeaderName, HeaderValue)>> {
     let entries = value.entries("a table such as { \"x-env\" = \"prod\" }")?;
     let mut seen = HashSet::new();
     let mut pairs = Vec::with_capacity(entries.len());
     for (key, value) in &entries {
-        let name = name(key).filter(|name| {
+        let name = name(key, &may).filter(|name| {
             let first = seen.insert(name.clone());
             if !first {
                 key.refuse(format_args!("{name} is set already; upper and lower case are the same header"));
@@ -44,12 +48,12 @@ fn set(value: &Value<'_>) -> Option<Vec<(HeaderName, HeaderValue)>> {
     Some(pairs)
 }
 
-fn name(key: &Key<'_>) -> Option<HeaderName> {
+fn name(key: &Key<'_>, may: impl Fn(&HeaderName) -> Result<(), String>) -> Option<HeaderName> {
     let Ok(name) = HeaderName::from_bytes(key.text.as_bytes()) else {
         key.refuse("is no header name: letters, digits and '-' make one (RFC 9110 §5.1)");
         return None;
     };
-    may_edit(&name).map_err(|why| key.refuse(why)).ok()?;
+    may(&name).map_err(|why| key.refuse(why)).ok()?;
     Some(name)
 }
 
@@ -66,7 +70,7 @@ fn header_value(value: &Value<'_>) -> Option<HeaderValue> {
 }
 
 /// Whether a route may touch a header, or why not.
-fn may_edit(name: &HeaderName) -> Result<(), String> {
+pub(super) fn may_edit(name: &HeaderName) -> Result<(), String> {
     /// They say where a message ends: a wrong one lets two requests be read as one (RFC 9112 §6).
     const FRAMING: [HeaderName; 2] = [CONTENT_LENGTH, TRANSFER_ENCODING];
     /// They concern one connection (RFC 9110 §7.6.1), and the gateway ends connections on both sides.

@@ -33,6 +33,7 @@ pub(super) fn read(value: &Value<'_>) -> Option<Limits> {
     Some(limits)
 }
 
-fn whole<T: TryFrom<i64>>(value: &Value<'_>, range: RangeInclusive<i64>) -> Option<T> {
+/// A whole number that fits its place.
+pub(super) fn whole<T: TryFrom<i64>>(value: &Value<'_>, range: RangeInclusive<i64>) -> Option<T> {
     T::try_from(value.integer(range)?).ok()
 }

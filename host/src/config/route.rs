@@ -44,6 +44,7 @@ fn route(table: &mut Table<'_>, services: &Services) -> Option<RouteConfig> {
     let hash_on = table.read("hash_on", hash_on);
     let expose: Option<Vec<HeaderName>> =
         table.read("expose", |value| Some(value.distinct("a list such as [\"x-tenant\"]", Value::header_name)));
+    let repeatable = table.read("repeatable", Value::boolean).unwrap_or(false);
     Some(RouteConfig {
         host: host.map_or(Some(None), |host| host.map(Some))?,
         path: path?,
@@ -55,6 +56,7 @@ fn route(table: &mut Table<'_>, services: &Services) -> Option<RouteConfig> {
         hash_on,
         expose: expose.unwrap_or_default(),
         decode_slash,
+        repeatable,
     })
 }
 

@@ -9,16 +9,13 @@ use std::{
 use serde_json::json;
 
 use super::{
-    defaults, endpoint, policy,
+    defaults, endpoint, failover as bounds, health_check, policy,
     reader::{Key, Table, Value},
 };
-use crate::model::{
-    CircuitLimits, EjectionLimits, PluginName, PluginOptions, PolicyConfig, Protocol, RetryLimits, ServiceConfig,
-    ServiceName,
-};
+use crate::model::{PluginName, PluginOptions, PolicyConfig, Protocol, ServiceConfig, ServiceName};
 
 /// Latencies are counted in microseconds in 32 bits, which end at 71 minutes.
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
+pub(super) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
 const CONNECT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(5 * 60);
 /// Of exchanges that may stream for days.
 const LONG: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 60 * 60);
@@ -76,12 +73,16 @@ fn service(
         Some(value) => policy::read(&value, own_plugins.keys(), defaults::FAILOVER),
         None => default_policy(&table, own_plugins, "failover", defaults::FAILOVER),
     };
+    let health_check = table.read("health_check", health_check::read);
+    let retry = table.read("retry", bounds::retry);
+    let ejection = table.read("ejection", bounds::ejection);
+    let circuit = table.read("circuit", bounds::circuit);
     let timeout = table.read("timeout", |value| value.duration(TIMEOUT));
     let idle_timeout = table.read("idle_timeout", |value| value.duration(LONG));
     let max_duration = table.read("max_duration", |value| value.duration(LONG));
     let connect_timeout = table.read("connect_timeout", |value| value.duration(CONNECT_TIMEOUT));
     let protocol = table.read("protocol", protocol);
-    table.not_yet(&["health_check", "tls"]);
+    table.not_yet(&["tls"]);
     let stated = table.stated();
     table.finish();
     Some(ServiceConfig {
@@ -93,10 +94,10 @@ fn service(
         },
         balancer: balancer?,
         failover: failover?,
-        health_check: None,
-        retry: RetryLimits::default(),
-        ejection: EjectionLimits::default(),
-        circuit: CircuitLimits::default(),
+        health_check,
+        retry: retry.unwrap_or_default(),
+        ejection: ejection.unwrap_or_default(),
+        circuit: circuit.unwrap_or_default(),
         timeout: timeout.unwrap_or(defaults::TIMEOUT),
         idle_timeout: idle_timeout.unwrap_or(defaults::IDLE_TIMEOUT),
         max_duration,

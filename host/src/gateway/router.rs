@@ -172,6 +172,7 @@ mod tests {
             hash_on: None,
             expose: Vec::new(),
             decode_slash: false,
+            repeatable: false,
         }
     }
 

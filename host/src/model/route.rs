@@ -24,6 +24,9 @@ pub struct RouteConfig {
     pub expose: Vec<HeaderName>,
     /// Whether `%2f` in a path is decoded to a separator before routing. Off: it stays as it is.
     pub decode_slash: bool,
+    /// Whether its requests may be sent a second time whatever their method. Off: idempotent ones (RFC 9110 §9.2.2), and
+    /// those of which nothing was sent.
+    pub repeatable: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use sluice::config::{Known, parse};
 
 pub fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let known: Known = ["least-request", "round-robin"].iter().map(|name| name.parse().expect("a name")).collect();
+    let known: Known =
+        ["least-request", "round-robin", "standard"].iter().map(|name| name.parse().expect("a name")).collect();
     match parse(&text, "sluice.toml", Path::new("/etc/sluice"), &known) {
         Ok(config) => {
             assert!(!config.listeners.is_empty());

@@ -153,6 +153,7 @@ fn endpoint(slot: Slot, available: bool) -> EndpointState {
         priority: 0,
         zone: String::new(),
         metadata: Vec::new(),
+        healthy: true,
         available,
         since_us: 1,
     }

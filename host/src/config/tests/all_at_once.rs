@@ -45,11 +45,14 @@ path = "x"
 [services.orders]
 endpoints = ["127.0.0.1:9001", "127.0.0.1:9001", "orders"] #!!
 balancer = { plugin = "leest-request" }                    #!
-failover = { plugin = "standard" }                         #!
+failover = { plugin = "standrad" }                         #!
 timeout = "0 s"                                            #!
 idle_timeout = true                                        #!
 protocol = "gopher"                                        #!
-health_check = {}                                          #!
+health_check = { path = "health", status = [700] }         #!!
+retry = { attempts = 0 }                                   #!
+ejection = { max_percent = 0 }                             #!
+circuit = { requests = 0 }                                 #!
 [services.payments]
 endpoints = [{ address = "p:1", weight = 0, zone = 5 }]    #!!
 connect_timeout = "1 day"                                  #!
@@ -57,6 +60,7 @@ connect_timeout = "1 day"                                  #!
 path = "orders"                                            #!
 service = "ordres"                                         #!
 strip_prefix = "no"                                        #!
+repeatable = "no"                                          #!
 [[route]]
 path = "/a/../b"                                           #!
 host = "example.com:80"                                    #!

@@ -1,6 +1,7 @@
 //! What the reading of a configuration promises.
 
 mod all_at_once;
+mod failover;
 mod gateway;
 mod hostile;
 mod locate;
@@ -27,7 +28,7 @@ endpoints = ["127.0.0.1:9002"]
 "#;
 
 fn known() -> Known {
-    ["least-request", "round-robin", "ring-hash"].iter().map(|name| name.parse().unwrap()).collect()
+    ["least-request", "round-robin", "ring-hash", "standard"].iter().map(|name| name.parse().unwrap()).collect()
 }
 
 fn read(text: &str) -> Result<Config, ConfigErrors> {

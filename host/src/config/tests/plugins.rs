@@ -49,7 +49,7 @@ fn a_policy_names_a_plugin_that_exists() {
     let service = |balancer: &str| format!("[services.x]\nendpoints = [\"a:1\"]\nbalancer = {balancer}");
     assert_one_problem(
         &service("{ plugin = \"rnd\" }"),
-        &["no plugin named \"rnd\"", "least-request, ring-hash, round-robin"],
+        &["no plugin named \"rnd\"", "least-request, ring-hash, round-robin, standard"],
     );
     assert_one_problem(&service("\"ring-hash\""), &["did you mean { plugin = \"ring-hash\" }?"]);
     assert_one_problem(&service("{}"), &["\"plugin\" is missing"]);

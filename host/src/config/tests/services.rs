@@ -53,9 +53,7 @@ fn metadata_is_text() {
 
 #[test]
 fn what_later_versions_bring_is_refused_by_name() {
-    for key in ["failover = {}", "health_check = {}", "tls = {}"] {
-        assert_one_problem(&service(&format!("endpoints = [\"a:1\"]\n{key}")), &["is not available in this version"]);
-    }
+    assert_one_problem(&service("endpoints = [\"a:1\"]\ntls = {}"), &["is not available in this version"]);
 }
 
 #[test]
@@ -70,10 +68,11 @@ fn the_protocol_is_one_that_is_spoken() {
 }
 
 #[test]
-fn a_binary_without_the_default_balancer_says_so() {
+fn a_binary_without_the_default_policies_says_so() {
     let errors = parse(RIGHT, "sluice.toml", Path::new(""), &Known::default()).unwrap_err();
-    assert_eq!(errors.problems().len(), 2);
+    assert_eq!(errors.problems().len(), 4, "two of each of two services");
     assert!(errors.problems()[0].message.contains("its default \"least-request\" is not built into this binary"));
+    assert!(errors.problems()[1].message.contains("its default \"standard\" is not built into this binary"));
 }
 
 #[test]
@@ -84,7 +83,8 @@ fn a_problem_in_one_service_hides_none_in_another() {
 
 #[test]
 fn endpoints_are_given_or_found() {
-    let registry = Known::from_iter(["least-request", "registry", "file"].map(|name| name.parse().unwrap()));
+    let registry =
+        Known::from_iter(["least-request", "standard", "registry", "file"].map(|name| name.parse().unwrap()));
     let read = |more: &str| parse(&format!("{RIGHT}{more}"), "sluice.toml", Path::new(""), &registry);
     let discovery = |more: &str| {
         let config = read(more).unwrap_or_else(|errors| panic!("{errors}"));
