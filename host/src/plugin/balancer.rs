@@ -216,7 +216,7 @@ impl incoming::Host for State {
     }
 }
 
-fn endpoint(member: &EndpointState) -> GuestEndpoint {
+pub(super) fn endpoint(member: &EndpointState) -> GuestEndpoint {
     GuestEndpoint {
         slot: member.endpoint.slot,
         key: member.endpoint.key,
@@ -230,7 +230,7 @@ fn endpoint(member: &EndpointState) -> GuestEndpoint {
     }
 }
 
-fn completion(completion: &Completion) -> GuestCompletion {
+pub(super) fn completion(completion: &Completion) -> GuestCompletion {
     GuestCompletion {
         slot: completion.slot,
         outcome: outcome(completion.outcome),
@@ -241,7 +241,7 @@ fn completion(completion: &Completion) -> GuestCompletion {
     }
 }
 
-fn outcome(outcome: Outcome) -> types::Outcome {
+pub(super) fn outcome(outcome: Outcome) -> types::Outcome {
     match outcome {
         Outcome::Success => types::Outcome::Success,
         Outcome::ClientError => types::Outcome::ClientError,

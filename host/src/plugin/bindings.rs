@@ -5,6 +5,18 @@ pub(super) mod balancer {
     wasmtime::component::bindgen!({ path: "../wit", world: "balancer-plugin" });
 }
 
+/// World `failover-plugin`. Types and the log are those of every kind.
+pub(super) mod failover {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "failover-plugin",
+        with: {
+            "sluice:plugin/types": super::balancer::sluice::plugin::types,
+            "sluice:plugin/log": super::balancer::sluice::plugin::log,
+        },
+    });
+}
+
 /// World `discovery-plugin`. What waits is async; types and the log are those of every kind.
 pub(super) mod discovery {
     wasmtime::component::bindgen!({

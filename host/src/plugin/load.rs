@@ -13,7 +13,7 @@ use wasmtime::{
 use super::{
     LoadError, PolicyContext, Runtime, balancer,
     cache::Sha256,
-    discovery,
+    discovery, failover,
     instance::State,
     version::{Asks, Identity, Linked, Usage, Version},
     wasi,
@@ -77,12 +77,19 @@ impl Runtime {
             memory_bytes_max: TRIAL_MEMORY_BYTES_MAX,
             clock: Clock::start(),
         };
-        if kind == PluginKind::Discovery {
-            let pre = self.resolve(compiled, ty, discovery::define_imports)?;
-            discovery::link(pre, identity, &trial)
-        } else {
-            let pre = self.resolve(compiled, ty, balancer::define_imports)?;
-            balancer::link(pre, asks(&self.engine, ty), identity, &trial)
+        match kind {
+            PluginKind::Discovery => {
+                let pre = self.resolve(compiled, ty, discovery::define_imports)?;
+                discovery::link(pre, identity, &trial)
+            }
+            PluginKind::Failover => {
+                let pre = self.resolve(compiled, ty, failover::define_imports)?;
+                failover::link(pre, identity, &trial)
+            }
+            _ => {
+                let pre = self.resolve(compiled, ty, balancer::define_imports)?;
+                balancer::link(pre, asks(&self.engine, ty), identity, &trial)
+            }
         }
     }
 
@@ -130,8 +137,13 @@ fn exports_of(kind: PluginKind) -> &'static [(&'static str, &'static [&'static s
         PluginKind::Balancer => {
             &[("policy", &["configure", "save", "restore"]), ("balancer", &["update", "pick", "complete"])]
         }
+        PluginKind::Failover => &[
+            ("policy", &["configure", "save", "restore"]),
+            ("failover", &["decide", "complete"]),
+            ("health", &["update", "observe"]),
+        ],
         PluginKind::Discovery => &[("policy", &["configure", "save", "restore"]), ("discovery", &["watch"])],
-        PluginKind::Failover | PluginKind::Transaction | PluginKind::EventHandler => &[],
+        PluginKind::Transaction | PluginKind::EventHandler => &[],
     }
 }
 
@@ -150,7 +162,8 @@ fn imports_of(kind: PluginKind) -> &'static [(&'static str, &'static [&'static s
             ("files", &["read"]),
             ("registry", &["list-service"]),
         ],
-        PluginKind::Failover | PluginKind::Transaction | PluginKind::EventHandler => &[],
+        PluginKind::Failover => &[("types", &[]), ("log", &["write"])],
+        PluginKind::Transaction | PluginKind::EventHandler => &[],
     }
 }
 

@@ -10,9 +10,10 @@
 //! | `load`, `cache`, `version` | from bytes to a version: checks, compiled code on disk, what lives of it |
 //! | `instance`, `limits`, `fault` | a call: its CPU time, its memory, how it may end |
 //! | `waiting` | the same for kinds whose imports wait |
-//! | `balancer`, `discovery` | one file a kind: typed calls, and what its imports answer |
+//! | `balancer`, `failover`, `discovery` | one file a kind: typed calls, and what its imports answer |
 //! | `log`, `wasi` | imports that every kind has |
 //! | `imports` | imports of kinds that wait: HTTP, DNS, files, the registry, the clock |
+//! | `policy` | what is done alike with kinds that have an instance a place |
 //! | `store`, `stock` | where components come from: uploaded, or brought along |
 
 mod balancer;
@@ -20,12 +21,14 @@ mod bindings;
 mod cache;
 mod discovery;
 mod engine;
+mod failover;
 mod fault;
 mod imports;
 mod instance;
 mod limits;
 mod load;
 mod log;
+mod policy;
 mod stock;
 mod store;
 #[cfg(test)]
@@ -38,8 +41,10 @@ mod wasi;
 pub use balancer::{BalancerInstance, Incoming, PickRequest};
 pub use discovery::{DiscoveryInstance, SourceMembership, WATCH_GRACE, WatchError};
 pub use engine::{CacheCounts, Runtime};
+pub use failover::{FailedAttempt, FailoverInstance, HealthChange, HealthInstance, Observation, Verdict};
 pub use imports::{BoxFuture, Instance, Outside, RegistryListing, RegistryLookup};
 pub use load::COMPONENT_BYTES_MAX;
+pub use policy::PolicyInstance;
 pub use stock::{StockPlugin, stock};
 pub use store::{ComponentStore, StoreError, StoredVersion};
 pub use version::Version;

@@ -9,9 +9,10 @@ use std::{
 };
 
 use super::{
-    BalancerInstance, DiscoveryInstance, InstanceError, Outside, PolicyContext, balancer,
-    bindings::{balancer::BalancerPluginPre, discovery::DiscoveryPluginPre},
-    imports,
+    BalancerInstance, DiscoveryInstance, FailoverInstance, HealthInstance, InstanceError, Outside, PolicyContext,
+    balancer,
+    bindings::{balancer::BalancerPluginPre, discovery::DiscoveryPluginPre, failover::FailoverPluginPre},
+    failover, imports,
     ticker::Ticker,
     waiting::block_on,
 };
@@ -35,6 +36,7 @@ impl Version {
     pub fn kind(&self) -> PluginKind {
         match self.linked {
             Linked::Balancer { .. } => PluginKind::Balancer,
+            Linked::Failover { .. } => PluginKind::Failover,
             Linked::Discovery { .. } => PluginKind::Discovery,
         }
     }
@@ -58,7 +60,24 @@ impl Version {
     pub fn balancer(&self, context: &PolicyContext) -> Result<BalancerInstance, InstanceError> {
         match &self.linked {
             Linked::Balancer { pre, asks } => BalancerInstance::new(pre, *asks, &self.identity, context),
-            Linked::Discovery { .. } => Err(self.wrong_kind(PluginKind::Balancer)),
+            _ => Err(self.wrong_kind(PluginKind::Balancer)),
+        }
+    }
+
+    /// Instantiates and configures one that decides what becomes of failed attempts.
+    pub fn failover(&self, context: &PolicyContext) -> Result<FailoverInstance, InstanceError> {
+        FailoverInstance::new(self.failover_code()?, &self.identity, context)
+    }
+
+    /// Instantiates and configures one that judges which endpoints are fit.
+    pub fn health(&self, context: &PolicyContext) -> Result<HealthInstance, InstanceError> {
+        HealthInstance::new(self.failover_code()?, &self.identity, context)
+    }
+
+    fn failover_code(&self) -> Result<&FailoverPluginPre<failover::State>, InstanceError> {
+        match &self.linked {
+            Linked::Failover { pre } => Ok(pre),
+            _ => Err(self.wrong_kind(PluginKind::Failover)),
         }
     }
 
@@ -99,6 +118,7 @@ impl fmt::Debug for Version {
 /// A component with its imports resolved and its exports found.
 pub(super) enum Linked {
     Balancer { pre: BalancerPluginPre<balancer::State>, asks: Asks },
+    Failover { pre: FailoverPluginPre<failover::State> },
     Discovery { pre: DiscoveryPluginPre<imports::State> },
 }
 

@@ -1,0 +1,19 @@
+//! What happens when an endpoint fails: the bounds that hold whatever a policy says, and what the gateway knows of
+//! each endpoint over all workers.
+//!
+//! The policy decides (`plugin::FailoverInstance` on each worker, `plugin::HealthInstance` once a service); what it
+//! decides is carried out here and in `gateway`, within these bounds:
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `shared` | what all workers share of one service |
+//! | `budget` | how many requests may be sent again |
+//! | `judge` | who may be ejected, for how long, and who is probed |
+
+pub mod budget;
+pub mod judge;
+pub mod shared;
+
+pub use budget::RetryBudget;
+pub use judge::{Judge, Overruled, Ruling, RulingKind, Standing};
+pub use shared::{Shared, Waiting};
