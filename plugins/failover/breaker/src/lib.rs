@@ -12,7 +12,7 @@ use sluice_sdk::{
     Completion, Context, Endpoint, InstantUs, Settings, Slot,
     failover::{
         Change, EJECTION_MS_MAX, Ejection, Endpoints, Evidence, Failover, Failure, Known, Observation, Retries, Saved,
-        Source, Verdict, ejection_ms, outcome_in_words, restored, saved,
+        Source, Verdict, began, ejection_ms, outcome_in_words, restored, saved,
     },
     random::mix,
 };
@@ -94,7 +94,7 @@ impl Breaker {
     fn learn(&mut self, completion: &Completion) -> Option<Change> {
         let known = self.circuits.get(completion.slot)?;
         let told = match known.state.on_probation_since() {
-            Some(since) => completion.at.saturating_sub(u64::from(completion.total_us)) >= since,
+            Some(since) => began(completion) >= since,
             None => known.is_told_by(completion),
         };
         if !told {

@@ -75,6 +75,15 @@ fn ejections_survive_a_swap_between_breakers_and_from_and_to_outlier_detection()
 }
 
 #[test]
+fn who_was_readmitted_before_the_swap_is_not_probed_after_it() {
+    let mut old = policy("{}");
+    old.observe(&failures(1, SECOND), SECOND);
+    let mut new = policy("{}");
+    new.restore(&old.save()).expect("its own format");
+    assert!(new.observe(&[], 60 * SECOND).is_empty());
+}
+
+#[test]
 fn it_retries_as_standard_does() {
     assert_eq!(policy("{}").decide(&failure(Outcome::Reset)), Verdict::Retry(0));
     assert_eq!(policy(r#"{"attempts": 1}"#).decide(&failure(Outcome::Reset)), Verdict::GiveUp);

@@ -60,6 +60,24 @@ fn quick_errors_are_no_quick_answers() {
 }
 
 #[test]
+fn what_was_cut_off_counts_only_where_it_is_known_to_be_slow() {
+    let measured = |more: &[Completion]| {
+        let mut policy = policy("{}");
+        let delay = policy.complete(&answers(1_000, 100 * MS), SECOND);
+        let then = policy.complete(more, SECOND);
+        (delay.expect("enough"), then.expect("enough"))
+    };
+    let (delay, then) = measured(&vec![took(Outcome::Cancelled, 0, 5 * MS); 100_000]);
+    assert_eq!(then, delay, "the copies that lost, and clients that went away, say nothing");
+    for slow in [took(Outcome::Cancelled, 0, 500 * MS), took(Outcome::TimedOut, 0, 500 * MS)] {
+        let (_, then) = measured(&vec![slow; 100]);
+        assert!(then >= 500 * MS, "{then}");
+    }
+    let (_, then) = measured(&vec![took(Outcome::Cancelled, 300 * MS, 900 * MS); 100]);
+    assert!((300 * MS..350 * MS).contains(&then), "{then}");
+}
+
+#[test]
 fn hedging_does_not_feed_itself() {
     // Each batch: 100 requests, a tenth of them slow. Whoever is not answered when the copy is sent loses against it
     // 5 ms later, or wins and the copy is cancelled.
@@ -98,9 +116,10 @@ fn what_each_half_has_learned_survives_a_swap() {
     let mut worker = policy("{}");
     let delay = worker.complete(&answers(200, 30 * MS), SECOND);
     let mut next = policy("{}");
-    next.times.pass(SECOND);
     next.restore(&worker.save()).expect("its own format");
-    assert_eq!(next.complete(&[], SECOND), delay);
+    assert_eq!(next.complete(&[], 1_009 * SECOND), delay, "a worker's instance is told no time before this");
+    assert_eq!(next.complete(&[], 1_016 * SECOND), delay);
+    assert_eq!(next.complete(&[], 1_020 * SECOND), None);
 
     let mut standard = Outliers::from_settings(&mut Settings::parse("{}"));
     let endpoints = [endpoint(0), endpoint(1)];

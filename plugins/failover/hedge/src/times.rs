@@ -21,8 +21,8 @@ const SAVED_COUNT_MAX: u64 = 1 << 24;
 #[derive(Debug)]
 pub struct Times {
     part_us: u64,
-    /// Number of the present part, since time 0.
-    present: u64,
+    /// Number of the present part, since time 0; none before the time is known.
+    present: Option<u64>,
     totals: [u64; PARTS],
     /// Of one bucket after the other, all parts. On the heap: a guest's stack is small.
     counts: Vec<[u32; PARTS]>,
@@ -31,19 +31,26 @@ pub struct Times {
 impl Times {
     /// `window_us` at least 5.
     pub fn new(window_us: u64) -> Self {
-        Self { part_us: window_us / PARTS as u64, present: 0, totals: [0; PARTS], counts: vec![[0; PARTS]; BUCKETS] }
+        Self { part_us: window_us / PARTS as u64, present: None, totals: [0; PARTS], counts: vec![[0; PARTS]; BUCKETS] }
     }
 
-    /// Forgets what is older than the window.
+    /// Forgets what is older than the window. What was restored before the first call counts from then on.
     pub fn pass(&mut self, now_us: u64) {
-        let present = (now_us / self.part_us).max(self.present);
-        let passed = (present - self.present).min(PARTS as u64);
-        for n in 0..passed {
-            let part = ((present - n) % PARTS as u64) as usize;
+        let now = now_us / self.part_us;
+        let Some(before) = self.present else {
+            self.present = Some(now);
+            let part = self.part();
+            self.totals.swap(0, part);
+            self.counts.iter_mut().for_each(|counts| counts.swap(0, part));
+            return;
+        };
+        let present = now.max(before);
+        for n in 0..(present - before).min(PARTS as u64) {
+            let part = part_of(present - n);
             self.totals[part] = 0;
             self.counts.iter_mut().for_each(|counts| counts[part] = 0);
         }
-        self.present = present;
+        self.present = Some(present);
     }
 
     pub fn add(&mut self, time_us: u32) {
@@ -78,17 +85,26 @@ impl Times {
     }
 
     fn add_times(&mut self, bucket: usize, times: u32) {
-        let part = (self.present % PARTS as u64) as usize;
+        let part = self.part();
         let count = &mut self.counts[bucket][part];
         let before = *count;
         *count = before.saturating_add(times);
         self.totals[part] += u64::from(*count - before);
     }
 
+    fn part(&self) -> usize {
+        self.present.map_or(0, part_of)
+    }
+
     fn counts(&self) -> impl Iterator<Item = (usize, u64)> {
         let sum = |counts: &[u32; PARTS]| counts.iter().map(|count| u64::from(*count)).sum();
         self.counts.iter().map(sum).enumerate()
     }
+}
+
+/// Where in the ring the part of this number is.
+fn part_of(number: u64) -> usize {
+    (number % PARTS as u64) as usize
 }
 
 /// The first sixteen buckets hold one value each; then each holds 1/16 to 1/32 of its values' size.

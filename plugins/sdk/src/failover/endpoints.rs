@@ -68,7 +68,7 @@ impl<T> Known<T> {
 }
 
 /// When the attempt was sent.
-pub(crate) fn began(completion: &Completion) -> InstantUs {
+pub fn began(completion: &Completion) -> InstantUs {
     completion.at.saturating_sub(u64::from(completion.total_us))
 }
 

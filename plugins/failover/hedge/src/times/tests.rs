@@ -33,6 +33,13 @@ fn a_quantile_is_at_most_a_sixteenth_too_high_and_never_too_low() {
 }
 
 #[test]
+fn a_quantile_of_few_is_the_next_that_was_measured() {
+    let mut times = Times::new(10 * SECOND);
+    (1..=10).for_each(|time_us| times.add(time_us));
+    assert_eq!([0.5, 0.51, 0.95, 1.0].map(|quantile| times.quantile_us(quantile)), [5, 6, 10, 10]);
+}
+
+#[test]
 fn what_is_older_than_the_window_is_forgotten() {
     let mut times = Times::new(10 * SECOND);
     times.pass(100 * SECOND);

@@ -230,9 +230,20 @@ fn the_worst_is_ejected_where_there_is_room_for_one() {
 fn counts_of_one_interval_do_not_reach_into_the_next() {
     let mut bed = Bed::new(r#"{"consecutive": 0}"#, 6);
     for _ in 0..3 {
-        interval(&mut bed, &[100, 100, 100, 0, 100, 100], 99);
+        interval(&mut bed, &[100, 100, 100, 20, 100, 100], 99);
     }
     assert!(bed.ejected().is_empty());
+}
+
+#[test]
+fn who_is_unavailable_already_is_not_ejected_too() {
+    let mut bed = Bed::new(r#"{"consecutive": 0}"#, 7);
+    bed.see(6, Outcome::Reset, 200);
+    bed.endpoints[6].available = false;
+    bed.ejected_until[6] = u64::MAX;
+    bed.outliers.update(&bed.endpoints, bed.now);
+    interval(&mut bed, &[100; 6], 200);
+    assert!(bed.log.is_empty());
 }
 
 #[test]
@@ -265,6 +276,16 @@ fn ejections_and_multipliers_survive_a_swap() {
     assert!(next.ejected().is_empty());
     next.fail(1, 5);
     assert_eq!(next.log.last().map(|(_, ms, _)| *ms), Some(90_000), "the third time");
+}
+
+#[test]
+fn who_was_readmitted_before_the_swap_is_not_thought_ejected_after_it() {
+    let mut bed = Bed::new("{}", 3);
+    bed.fail(1, 5);
+    let mut next = Bed::new("{}", 3);
+    next.outliers.restore(&bed.outliers.save()).expect("its own format");
+    next.fail(1, 5);
+    assert_eq!(next.log.iter().map(|(slot, ms, _)| (*slot, *ms)).collect::<Vec<_>>(), [(1, 60_000)]);
 }
 
 #[test]

@@ -106,6 +106,8 @@ fn what_is_given_up_goes_to_the_service_to_fall_back_to() {
     assert_eq!(retries.decide(&failure(Outcome::ServerError, 1)), there);
     let nowhere = Failure { slot: None, ..failure(Outcome::ConnectFailed, 1) };
     assert_eq!(retries.decide(&nowhere), there, "without an endpoint at once");
+    assert_eq!(retries.decide(&Failure { repeatable: false, ..nowhere }), there, "nothing was sent");
+    assert_eq!(retries.decide(&failure(Outcome::ClientError, 1)), Verdict::GiveUp, "that is an answer");
     assert_eq!(super::tests::retries("{}").decide(&nowhere), Verdict::GiveUp);
 }
 
