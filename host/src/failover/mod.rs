@@ -9,11 +9,14 @@
 //! | `shared` | what all workers share of one service |
 //! | `budget` | how many requests may be sent again |
 //! | `judge` | who may be ejected, for how long, and who is probed |
+//! | `checks` | what the gateway itself asks each endpoint |
 
 pub mod budget;
+pub mod checks;
 pub mod judge;
 pub mod shared;
 
 pub use budget::RetryBudget;
+pub use checks::{ActiveChecks, CheckReport, Checked, CheckedService};
 pub use judge::{Judge, Overruled, Ruling, RulingKind, Standing};
 pub use shared::{Shared, Waiting};
