@@ -10,12 +10,15 @@
 //! | `budget` | how many requests may be sent again |
 //! | `judge` | who may be ejected, for how long, and who is probed |
 //! | `checks` | what the gateway itself asks each endpoint |
+//! | `adaptive` | how many requests at once an endpoint can take |
 
+pub mod adaptive;
 pub mod budget;
 pub mod checks;
 pub mod judge;
 pub mod shared;
 
+pub use adaptive::Adaptive;
 pub use budget::RetryBudget;
 pub use checks::{ActiveChecks, CheckReport, Checked, CheckedService};
 pub use judge::{Judge, Overruled, Ruling, RulingKind, Standing};
