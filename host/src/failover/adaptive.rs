@@ -54,16 +54,18 @@ const PROBE_SETTLING_ROUNDS: u64 = 3;
 /// Round trips measured, and how many latencies they may be: the median of 250 exponential ones is off by 9 %, of 100
 /// by 14 %, and one that is too low by a third costs an endpoint whose latency varies half of its limit.
 const PROBE_ROUNDS: f64 = 4.0;
-const PROBE_SAMPLES: (f64, f64) = (10.0, 250.0);
+const PROBE_SAMPLES: (f64, f64) = (40.0, 250.0);
+/// Of the first one, which is soon repeated: until it is over, an endpoint is given next to nothing.
+const PROBE_FIRST_SAMPLES: usize = 16;
 /// Fewer say nothing: what was known before holds on.
 const PROBE_SAMPLES_MIN: usize = 3;
 /// A measurement that lasts longer than so many round trips has too little traffic, and this on top where those are
 /// short.
 const PROBE_ROUNDS_MAX: u64 = 15;
 const PROBE_LEAST_US: u64 = 200_000;
-/// Between BBR's 10 s and Envoy's 60 s: at ten milliseconds a round trip the measurement takes 70 ms of this.
+/// Between BBR's 10 s and Envoy's 60 s: at ten milliseconds a round trip the measurement takes some 150 ms of this.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-/// But not more often than after so many round trips, of which a measurement takes seven.
+/// But not more often than after so many round trips, of which a measurement takes seven to fifteen.
 const PROBE_EVERY_ROUNDS: f64 = 100.0;
 /// After the first one, at which nothing was known: an endpoint with less room than the first limit had no room then.
 const PROBE_SECOND: Duration = Duration::from_secs(3);
@@ -104,6 +106,7 @@ struct Probe {
     /// What ends earlier may have met those of before. 0: from the first on.
     from_us: InstantUs,
     until_us: InstantUs,
+    needed: usize,
     latencies_us: Vec<u32>,
 }
 
@@ -216,14 +219,22 @@ impl Window {
 impl Probe {
     /// Until something is known, however long that takes.
     fn first() -> Self {
-        Self { limit: LIMIT_INITIAL, from_us: 0, until_us: InstantUs::MAX, latencies_us: Vec::new() }
+        Self {
+            limit: LIMIT_INITIAL,
+            from_us: 0,
+            until_us: InstantUs::MAX,
+            needed: PROBE_FIRST_SAMPLES,
+            latencies_us: Vec::new(),
+        }
     }
 
     fn begin(limit: f64, now_us: InstantUs, latency_us: u64) -> Self {
+        let limit = (limit * PROBE_SHARE).max(LIMIT_MIN);
         Self {
-            limit: (limit * PROBE_SHARE).max(LIMIT_MIN),
+            limit,
             from_us: now_us + PROBE_SETTLING_ROUNDS * latency_us,
             until_us: now_us + PROBE_LEAST_US + PROBE_ROUNDS_MAX * latency_us,
+            needed: (PROBE_ROUNDS * limit).clamp(PROBE_SAMPLES.0, PROBE_SAMPLES.1) as usize,
             latencies_us: Vec::new(),
         }
     }
@@ -236,7 +247,7 @@ impl Probe {
     }
 
     fn has_enough(&self) -> bool {
-        self.latencies_us.len() as f64 >= (PROBE_ROUNDS * self.limit).clamp(PROBE_SAMPLES.0, PROBE_SAMPLES.1)
+        self.latencies_us.len() >= self.needed
     }
 
     fn is_over(&self, now_us: InstantUs) -> bool {
