@@ -20,6 +20,7 @@ use super::{
     supervisor::GoneInstances,
 };
 use crate::{
+    failover::Monitor,
     gateway::Gateway,
     plugin::ComponentStore,
     registry::Registry,
@@ -39,6 +40,8 @@ pub struct Control {
     pub store: Arc<ComponentStore>,
     pub names: Arc<Names>,
     pub sources: Arc<Sources>,
+    /// Watches over health.
+    pub monitor: Arc<Monitor>,
     pub canaries: CanaryBook,
     pub history: History,
     pub gone: GoneInstances,
