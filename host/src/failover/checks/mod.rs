@@ -29,7 +29,8 @@ use self::{
     book::{Book, Due},
     probe::Look,
 };
-use crate::model::{Clock, Endpoint, HealthCheck, InstantUs, Outcome, Protocol, ServiceName, Slot};
+use super::monitor::CheckResult;
+use crate::model::{Clock, Completion, Endpoint, HealthCheck, InstantUs, Outcome, Protocol, ServiceName, Slot};
 
 /// Checks that are under way at once; each takes a socket, and others are late by what they wait.
 ///
@@ -65,6 +66,16 @@ pub struct Checked {
     pub became: Option<bool>,
     /// One sentence in printable characters, at most [`DETAIL_LEN_MAX`] bytes.
     pub detail: String,
+}
+
+impl From<Checked> for CheckResult {
+    /// As health policies are told of it; when the response head came is not known.
+    fn from(checked: Checked) -> Self {
+        let Checked { endpoint, outcome, at_us, total_us, became, detail } = checked;
+        let slot = endpoint.slot;
+        let completion = Completion { slot, outcome, at_us, first_byte_us: 0, total_us, load_permille: None };
+        Self { endpoint, completion, became, detail }
+    }
 }
 
 /// What is known of one endpoint by its checks.

@@ -19,7 +19,10 @@ use tokio::{
 
 use super::{check, endpoint_at};
 use crate::{
-    failover::checks::{ActiveChecks, CHECKS_MAX, Checked, CheckedService},
+    failover::{
+        CheckResult,
+        checks::{ActiveChecks, CHECKS_MAX, Checked, CheckedService},
+    },
     model::{Clock, Endpoint, HealthCheck, Outcome, Probe, Protocol},
 };
 
@@ -102,6 +105,10 @@ fn an_endpoint_that_falls_ill_is_taken_out_and_one_that_is_well_again_comes_back
         let (fallen, count) = decision(&mut results).await;
         assert_eq!((fallen.outcome, fallen.became), (Outcome::ServerError, Some(false)));
         assert!(count >= 3 && endpoint.fitness.fails_checks());
+        let told = CheckResult::from(fallen.clone());
+        assert_eq!((told.completion.slot, told.completion.outcome), (endpoint.slot, Outcome::ServerError));
+        assert_eq!((told.completion.at_us, told.completion.total_us), (fallen.at_us, fallen.total_us));
+        assert_eq!((told.became, &told.detail), (Some(false), &fallen.detail));
         let report = checks.report(&"orders".parse().unwrap(), 0).expect("it is checked");
         assert!(!report.passing && report.detail.contains("503"), "{report:?}");
         server.well.store(true, Ordering::Relaxed);
