@@ -124,6 +124,22 @@ impl ServiceBook {
         push(&mut self.differences.lock().expect(UNPOISONED), entry(endpoint, said, reason));
     }
 
+    /// Why the endpoint is as it is.
+    pub fn last_reason(&self, endpoint: &Endpoint) -> Option<String> {
+        let address = endpoint.address.to_string();
+        let history = self.history.lock().expect(UNPOISONED);
+        history.iter().rev().find(|entry| entry.endpoint == address).map(|entry| entry.reason.clone())
+    }
+
+    /// Each by its name in `/metrics`.
+    pub fn events(&self) -> [(&'static str, u64); 3] {
+        [
+            ("ejections", self.ejections.get()),
+            ("readmissions", self.readmissions.get()),
+            ("overruled", self.overruled.get()),
+        ]
+    }
+
     /// The latest first.
     pub fn history(&self) -> Vec<HealthEntry> {
         latest_first(&self.history.lock().expect(UNPOISONED))

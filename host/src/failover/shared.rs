@@ -48,6 +48,23 @@ pub struct FailoverCounts {
     pub invalid_verdicts: SharedCounter,
 }
 
+impl FailoverCounts {
+    /// Each by its name in `/metrics`.
+    pub fn events(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("retries", self.retries.get()),
+            ("hedges", self.hedges.get()),
+            ("hedges-won", self.hedges_won.get()),
+            ("fall-backs", self.fall_backs.get()),
+            ("over-budget", self.over_budget.get()),
+            ("shed", self.shed.get()),
+            ("diverted", self.diverted.get()),
+            ("probes", self.probes.get()),
+            ("invalid-verdicts", self.invalid_verdicts.get()),
+        ]
+    }
+}
+
 impl Shared {
     pub fn new(workers: usize, now_us: InstantUs) -> Arc<Self> {
         Arc::new(Self {

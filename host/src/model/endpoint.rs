@@ -193,7 +193,10 @@ impl Endpoint {
 /// Written by whoever checks and judges, read by every worker for each attempt: one load while all is well. An order
 /// between these and other memory is not needed, as nothing else hangs on them.
 #[derive(Debug, Default)]
-pub struct Fitness(AtomicU8);
+pub struct Fitness {
+    flags: AtomicU8,
+    ejections: AtomicU32,
+}
 
 impl Fitness {
     /// It failed its active checks.
@@ -207,7 +210,7 @@ impl Fitness {
     /// Whether it takes part in ordinary traffic.
     #[inline]
     pub fn is_fit(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.flags.load(Ordering::Relaxed) == 0
     }
 
     pub fn fails_checks(&self) -> bool {
@@ -227,7 +230,13 @@ impl Fitness {
         if passes { self.clear(Self::FAILS_CHECKS) } else { !self.set(Self::FAILS_CHECKS) }
     }
 
+    /// Times that it was ejected.
+    pub fn ejections(&self) -> u32 {
+        self.ejections.load(Ordering::Relaxed)
+    }
+
     pub fn eject(&self) {
+        self.ejections.fetch_add(1, Ordering::Relaxed);
         self.set(Self::EJECTED);
         self.clear(Self::PROBED | Self::PROBE_SENT);
     }
@@ -244,9 +253,9 @@ impl Fitness {
 
     /// Whether the caller's request is the one that may go to an endpoint that is being probed.
     pub fn take_probe(&self) -> bool {
-        let free = self.0.load(Ordering::Relaxed) == Self::PROBED;
+        let free = self.flags.load(Ordering::Relaxed) == Self::PROBED;
         let taken = Self::PROBED | Self::PROBE_SENT;
-        free && self.0.compare_exchange(Self::PROBED, taken, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        free && self.flags.compare_exchange(Self::PROBED, taken, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub fn has_probe_sent(&self) -> bool {
@@ -259,17 +268,17 @@ impl Fitness {
     }
 
     fn has(&self, flag: u8) -> bool {
-        self.0.load(Ordering::Relaxed) & flag != 0
+        self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
     /// Whether any was set before.
     fn set(&self, flags: u8) -> bool {
-        self.0.fetch_or(flags, Ordering::Relaxed) & flags != 0
+        self.flags.fetch_or(flags, Ordering::Relaxed) & flags != 0
     }
 
     /// Whether any was set before.
     fn clear(&self, flags: u8) -> bool {
-        self.0.fetch_and(!flags, Ordering::Relaxed) & flags != 0
+        self.flags.fetch_and(!flags, Ordering::Relaxed) & flags != 0
     }
 }
 
