@@ -126,6 +126,29 @@ fn an_origin_that_resets_before_the_answer_is_a_502_that_says_so() {
 }
 
 #[test]
+fn a_client_whose_body_was_not_taken_whole_is_told_that_its_connection_ends() {
+    let origin = RawOrigin::start(|mut exchange| {
+        exchange.read_some();
+        exchange.reset();
+    });
+    let gateway = sluice!().config(any_route("service", &[origin.address()], "")).start();
+    for framing in ["content-length: 10\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+        let mut raw = RawConnection::to(gateway.address());
+        raw.send(format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}"));
+        let answer = raw.read_answer();
+        assert_eq!((answer.status, answer.header("connection")), (502, Some("close")), "{answer:?}");
+        raw.expect_close();
+        // Where all of it was, the connection goes on.
+        let mut raw = RawConnection::to(gateway.address());
+        for _ in 0..2 {
+            raw.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello");
+            let answer = raw.read_answer();
+            assert_eq!((answer.status, answer.header("connection")), (502, None), "{answer:?}");
+        }
+    }
+}
+
+#[test]
 fn an_origin_that_refuses_connections_is_a_502_that_names_the_stage() {
     let mut origin = Origin::start("a");
     let address = origin.address();

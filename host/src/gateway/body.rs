@@ -49,6 +49,7 @@ pub struct RequestBodyState {
     /// Whether the endpoint takes more than the client has given so far.
     awaited: Cell<bool>,
     given_at: Cell<Option<Instant>>,
+    ended: Cell<bool>,
 }
 
 impl RequestBodyState {
@@ -56,6 +57,11 @@ impl RequestBodyState {
     /// the first byte was asked for.
     pub fn last_given(&self) -> Option<Instant> {
         if self.awaited.get() { Some(Instant::now()) } else { self.given_at.get() }
+    }
+
+    /// Whether some of it was asked for, and not all of it has come.
+    pub fn is_unfinished(&self) -> bool {
+        self.last_given().is_some() && !self.ended.get()
     }
 }
 
@@ -104,6 +110,7 @@ impl ClientBody {
                 let length = frame.data_ref().map_or(0, |data| data.remaining() as u64);
                 let total = self.state.bytes.get() + length;
                 self.state.bytes.set(total);
+                self.state.ended.set(self.incoming.is_end_stream());
                 if total > self.limits.bytes_max {
                     return self.fail(BodyError::TooLarge { limit: self.limits.bytes_max });
                 }
@@ -112,7 +119,10 @@ impl ClientBody {
             Poll::Ready(Some(Err(error))) => {
                 self.fail(Refusal::behind(&error).map_or(BodyError::ClientBroke, BodyError::Refused))
             }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.state.ended.set(true);
+                Poll::Ready(None)
+            }
             Poll::Pending => self.poll_timer(cx),
         }
     }

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     access::AccessEntry,
     attempt::{self, Attempt, Cause, Failed, Sent},
-    body::{BodyError, BodyLimits, EndpointBody, RequestBody, RequestBodyLimits, ResponseBody, Tail},
+    body::{BodyError, BodyLimits, EndpointBody, RequestBody, RequestBodyLimits, RequestBodyState, ResponseBody, Tail},
     client::{Client, Occupancy},
     deadline::Deadline,
     guard::{Refusal, check_http2},
@@ -185,6 +185,8 @@ pub struct Exchange {
     tail: Tail,
     pub retries: u32,
     route: Option<(Rc<WorkerState>, RouteIndex)>,
+    /// None where the request has none, or was refused before it was looked at.
+    body: Option<Rc<RequestBodyState>>,
 }
 
 impl Exchange {
@@ -193,7 +195,7 @@ impl Exchange {
         let request_id = client.worker.request_id(request.headers());
         let entry = AccessEntry::begin(&client, request, &request_id, started);
         let tail = Tail { occupancy: client.occupy(), entry };
-        Self { client, started, request_id, tail, retries: 0, route: None }
+        Self { client, started, request_id, tail, retries: 0, route: None, body: None }
     }
 
     pub fn worker(&self) -> &Rc<Worker> {
@@ -333,6 +335,7 @@ impl Exchange {
         if let Some(entry) = &mut self.tail.entry {
             entry.receives(body_state.as_ref());
         }
+        self.body.clone_from(&body_state);
         let repeatable = route.repeatable || attempt::is_idempotent(&head);
         let kept_max = service.snapshot.config.retry.body_bytes_max;
         Ok(Outbound::new(head, body, body_state, repeatable, kept_max))
@@ -485,7 +488,14 @@ impl Exchange {
         }
         tracing::debug!(%failure, stage = failure.stage(), "answered by the gateway");
         self.route_cells().gateway_errors.add(1);
-        respond::problem(failure, &self.request_id)
+        let mut answer = respond::problem(failure, &self.request_id);
+        let is_unfinished = self.body.as_ref().is_some_and(|body| body.is_unfinished());
+        if is_unfinished && matches!(self.tail.occupancy, Occupancy::Http1(_)) {
+            // hyper closes behind it, as what is left of the body stands before the next request: a client that is
+            // not told would lose that.
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
     }
 
     fn route_cells(&self) -> &RouteCells {

@@ -1,0 +1,106 @@
+//! No POST is executed twice, however often connections break and instances die; and none fails but those whose bytes
+//! had left.
+
+mod posts;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+};
+
+use fastrand::Rng;
+use posts::{
+    client::{self, Answered},
+    instance::Instance,
+    ledger::Ledger,
+};
+use sluice_harness::{any_route, sluice, wait_until};
+
+const POSTS: usize = 100_000;
+/// Each has one request at a time.
+const CONNECTIONS: usize = 48;
+/// Requests between two changes of the instance that is killed and started again: at the least, and so many more.
+const BETWEEN: (usize, usize) = (500, 3_000);
+
+#[test]
+fn no_post_is_executed_twice_and_only_those_whose_bytes_had_left_fail() {
+    let seed =
+        std::env::var("SLUICE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    println!("SLUICE_SEED={seed}");
+    let mut random = Rng::with_seed(seed);
+    let ledger = Arc::new(Ledger::new(POSTS));
+    let mut instances: Vec<_> = (0..3).map(|_| Instance::start(&ledger, random.u64(..))).collect();
+    let addresses: Vec<_> = instances.iter().map(Instance::address).collect();
+    // Ejections are short, so that the instance which is killed has its share again before the next time.
+    let gateway = sluice!()
+        .config(any_route(
+            "orders",
+            &addresses,
+            "failover = { plugin = \"standard\", settings = { base_ejection = \"200 ms\", max_ejection = \"1 s\" } }",
+        ))
+        .start();
+    let load = {
+        let (ledger, address, seed) = (Arc::clone(&ledger), gateway.address(), random.u64(..));
+        thread::spawn(move || client::run(address, &ledger, CONNECTIONS, seed))
+    };
+    let mut kills = 0;
+    loop {
+        let (target, over) = (ledger.done() + random.usize(BETWEEN.0..BETWEEN.1), || ledger.done() >= POSTS);
+        wait_until("the load to go on", || over() || ledger.done() >= target);
+        if over() {
+            break;
+        }
+        match instances[1].is_running() {
+            true => {
+                instances[1].kill();
+                kills += 1;
+            }
+            false => instances[1].restart(),
+        }
+    }
+    let answers = load.join().expect("the clients do not panic");
+    let retries = gateway.metric("sluice_failover_total", &["service=\"orders\"", "event=\"retries\""]);
+    println!("one instance was killed {kills} times; {retries} requests that had not been sent were tried elsewhere");
+    assert!(kills >= 5, "{kills} kills");
+    assert!(retries > 0.0, "no connection was refused");
+    check(&ledger, &answers);
+}
+
+/// What the clients were told beside what the instances know.
+fn check(ledger: &Ledger, answers: &[Answered]) {
+    let (mut succeeded, mut refused, mut cut) = (0, 0, 0);
+    let (mut executed, mut executed_and_refused) = (0, 0);
+    for (id, answered) in answers.iter().enumerate() {
+        let post = ledger.post(id);
+        let times = post.executed.load(Ordering::Acquire);
+        assert!(times <= 1, "POST {id} was executed {times} times; its client was told {answered:?}");
+        executed += usize::from(times);
+        match answered {
+            Answered::Well => {
+                assert_eq!(times, 1, "POST {id} was answered and not executed");
+                succeeded += 1;
+            }
+            Answered::Refused { status, request_sent } => {
+                assert!(matches!(status, 502..=504), "POST {id}: {status}");
+                assert_eq!(*request_sent, Some(true), "POST {id} failed with {status} although it had not been sent");
+                refused += 1;
+                executed_and_refused += usize::from(times);
+            }
+            Answered::Broken(how) => {
+                assert!(post.cut.load(Ordering::Acquire), "POST {id}'s answer broke off ({how}), not by its instance");
+                cut += 1;
+            }
+        }
+        let whole = post.answered.load(Ordering::Acquire);
+        assert!(
+            !whole || *answered == Answered::Well,
+            "POST {id} was answered whole; its client was told {answered:?}"
+        );
+    }
+    println!(
+        "{} POSTs, {executed} executed, none twice: {succeeded} answered, {refused} refused with `request_sent` \
+         ({executed_and_refused} of them executed), {cut} answers cut off",
+        answers.len()
+    );
+    assert!(refused > POSTS / 100 && cut > 0, "nothing broke");
+}
