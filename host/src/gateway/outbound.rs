@@ -54,6 +54,12 @@ impl Outbound {
         self.request.is_some()
     }
 
+    /// Whether it is at hand, or can be taken back from the endpoint that it was sent to.
+    pub fn may_be_sent_again(&self) -> bool {
+        let is_kept = |again: &Again| again.body.as_ref().is_none_or(Kept::is_whole);
+        self.is_at_hand() || self.again.as_deref().is_some_and(is_kept)
+    }
+
     pub fn take(&mut self, deadline: &Deadline) -> Outgoing {
         let mut request = self.request.take().expect("an attempt is only made while the request is at hand");
         deadline.tell(request.headers_mut());

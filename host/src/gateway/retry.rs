@@ -49,10 +49,6 @@ pub async fn next<'s>(
     failed: &Result<Answered, Failure>,
 ) -> Next {
     let Some(known) = Known::of(failed, course.last_tried()) else { return Next::PassOn };
-    if failed.is_ok() {
-        // It was sent, so what is at hand now is what may be sent twice.
-        outbound.give_back(None);
-    }
     if is_crowded(failed) {
         // Nothing was sent, and nothing is wrong with the endpoint.
         let others = course.service.snapshot.fit(&course.asked.tried).next().is_some();
@@ -61,8 +57,7 @@ pub async fn next<'s>(
     let limits = &course.service.snapshot.config.retry;
     let (shared, now_us) = (&course.service.snapshot.shared, exchange.worker().clock.now_us());
     let remaining = course.deadline.remaining();
-    let at_hand = outbound.is_at_hand() && !known.forbids && !remaining.is_zero();
-    let under_way = course.attempts < limits.attempts_max && known.slot.is_some();
+    let at_hand = outbound.may_be_sent_again() && !known.forbids && !remaining.is_zero();
     let failure = FailedAttempt {
         now_us,
         random: exchange.worker().random(),
@@ -73,13 +68,14 @@ pub async fn next<'s>(
         retry_after_ms: known.retry_after_ms,
         attempts: course.attempts,
         remaining_us: u64::try_from(remaining.as_micros()).unwrap_or(u64::MAX),
-        repeatable: at_hand && (known.slot.is_none() || under_way && shared.budget.has_left(limits, now_us)),
+        // Not less so after the last attempt: another service may still answer.
+        repeatable: at_hand && (known.slot.is_none() || shared.budget.has_left(limits, now_us)),
     };
     match decide(exchange, course, &failure) {
         Verdict::GiveUp => Next::PassOn,
         Verdict::Retry { after_us } => {
             let after = Duration::from_micros(u64::from(after_us));
-            if !failure.repeatable || known.slot.is_none() {
+            if !failure.repeatable || known.slot.is_none() || course.attempts >= limits.attempts_max {
                 shared.counts.invalid_verdicts.add(1);
                 return Next::PassOn;
             }
@@ -92,6 +88,7 @@ pub async fn next<'s>(
                 return Next::PassOn;
             }
             shared.counts.retries.add(1);
+            take_back(outbound, failed);
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
@@ -100,6 +97,9 @@ pub async fn next<'s>(
         }
         Verdict::FallBack(name) => {
             let other = other_service(state, course, &name).filter(|_| failure.repeatable);
+            if other.is_some() {
+                take_back(outbound, failed);
+            }
             let Some(other) = other.filter(|other| readdress(course.service, other, outbound)) else {
                 shared.counts.invalid_verdicts.add(1);
                 return Next::PassOn;
@@ -136,6 +136,14 @@ fn other_service<'s>(state: &'s WorkerState, course: &Course<'s>, name: &str) ->
 fn readdress(from: &ServiceState, to: &ServiceState, outbound: &mut Outbound) -> bool {
     let protocol = to.snapshot.config.protocol;
     from.snapshot.config.protocol == protocol || outbound.address_to(protocol)
+}
+
+/// An answer has come, and is not taken: what was sent for it may be sent again. Not before that is certain, as the
+/// endpoint may still be reading what it has answered already.
+fn take_back(outbound: &mut Outbound, failed: &Result<Answered, Failure>) {
+    if failed.is_ok() {
+        outbound.give_back(None);
+    }
 }
 
 /// Whether the endpoint had as many connections as it may have.

@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod control;
 pub mod dns;
+pub mod first_slot;
 pub mod gateway;
 pub mod guest;
 #[path = "../../guests/in_text.rs"]
@@ -29,6 +30,7 @@ pub use client::{Answer, Client};
 pub use config::{any_route, endpoints, service};
 pub use control::Refused;
 pub use dns::{NameServer, Says, Service};
+pub use first_slot::FirstSlot;
 pub use gateway::{Sluice, SluiceBuilder};
 pub use guest::Guest;
 pub use h2::{H2Body, H2Connection, H2Exchange};

@@ -1,0 +1,108 @@
+//! A request has one deadline over all its attempts, and whoever works for it is told how much is left.
+
+use std::{
+    net::SocketAddr,
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use http::Method;
+use sluice_harness::{FirstSlot, H2Body, H2Connection, Origin, RawOrigin, Sluice, sluice};
+
+fn start(addresses: &[SocketAddr], more: &str) -> (Sluice, FirstSlot) {
+    let first_slot = FirstSlot::new();
+    (sluice!().config(first_slot.any_route("orders", addresses, more)).start(), first_slot)
+}
+
+fn ms(range: Range<u64>) -> Range<Duration> {
+    Duration::from_millis(range.start)..Duration::from_millis(range.end)
+}
+
+/// What each endpoint was told in this header, in the order in which they were asked.
+fn told(origins: &[Origin], header: &str) -> Vec<String> {
+    let heads = origins.iter().flat_map(Origin::seen);
+    heads.map(|seen| seen.headers[header].to_str().expect("ASCII").to_owned()).collect()
+}
+
+#[test]
+fn an_endpoint_that_takes_too_long_for_one_try_is_left_for_another() {
+    let (silent, second) = (RawOrigin::silent(), Origin::start("second"));
+    let (gateway, _plugin) = start(&[silent.address(), second.address()], "retry = { per_try_timeout = \"300 ms\" }");
+    let begun = Instant::now();
+    assert_eq!(gateway.client().get("/").expect(200).instance(), "second");
+    println!("answered by another endpoint after {:?}", begun.elapsed());
+    assert!(ms(300..1_500).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    // It may be under way.
+    let answer = gateway.client().send(Method::POST, "/", &[], b"order".to_vec());
+    assert_eq!(answer.expect_problem(504, "upstream")["request_sent"], true);
+    assert_eq!(second.requests(), 1);
+}
+
+#[test]
+fn all_attempts_together_take_no_longer_than_the_timeout() {
+    let silent = [RawOrigin::silent(), RawOrigin::silent(), RawOrigin::silent()];
+    let addresses = silent.each_ref().map(RawOrigin::address);
+    let more = "timeout = \"700 ms\"\nretry = { per_try_timeout = \"400 ms\", attempts = 10 }\n\
+                failover = { plugin = \"standard\", settings = { attempts = 10 } }";
+    let (gateway, _plugin) = start(&addresses, more);
+    let begun = Instant::now();
+    let problem = gateway.client().get("/").expect_problem(504, "upstream");
+    println!("given up after {:?}: {}", begun.elapsed(), problem["detail"]);
+    assert!(ms(700..1_500).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("700ms")), "{problem}");
+    let asked: usize = silent.iter().map(RawOrigin::connections).sum();
+    assert_eq!(asked, 2, "the second attempt had what was left");
+}
+
+#[test]
+fn what_is_left_travels_upstream_and_is_less_at_the_second_attempt() {
+    let origins = ["a", "b"].map(Origin::start);
+    origins[0].set_failures(1000, 503);
+    origins[0].set_delay(Duration::from_millis(200));
+    let addresses = origins.each_ref().map(Origin::address);
+    let (gateway, _plugin) = start(&addresses, "timeout = \"5 s\"\nretry = { deadline_header = \"x-deadline-ms\" }");
+    gateway.client().get("/").expect(200);
+    let left: Vec<u64> = told(&origins, "x-deadline-ms").iter().map(|ms| ms.parse().expect("a number")).collect();
+    println!("told in x-deadline-ms: {left:?}");
+    assert!((4_000..=5_000).contains(&left[0]) && left[1] + 200 <= left[0], "{left:?}");
+}
+
+#[test]
+fn a_client_may_have_less_time_and_not_more() {
+    let origins = [Origin::start("a")];
+    let more = "timeout = \"2 s\"\nretry = { deadline_header = \"x-deadline-ms\" }";
+    let (gateway, _plugin) = start(&[origins[0].address()], more);
+    let get = |path: &str, ms: &str| gateway.client().send(Method::GET, path, &[("x-deadline-ms", ms)], Vec::new());
+    get("/", "60000").expect(200);
+    get("/", "soon").expect(200);
+    let begun = Instant::now();
+    get("/delay/10000", "300").expect_problem(504, "upstream");
+    assert!(ms(300..1_200).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    let left: Vec<u64> = told(&origins, "x-deadline-ms").iter().map(|ms| ms.parse().expect("a number")).collect();
+    assert!(left[0] <= 2_000 && left[0] > 1_000 && left[1] <= 2_000 && left[2] <= 300, "{left:?}");
+}
+
+#[test]
+fn grpcs_timeout_holds_and_travels_in_its_own_header() {
+    let origins = ["a", "b"].map(Origin::start);
+    origins[0].set_failures(1000, 503);
+    origins[0].set_delay(Duration::from_millis(200));
+    let addresses = origins.each_ref().map(Origin::address);
+    let (gateway, _plugin) = start(&addresses, "protocol = \"h2\"\ntimeout = \"5 s\"");
+    let h2 = H2Connection::to(gateway.address());
+    let grpc = |path: &str, timeout: &str| {
+        let headers = [("content-type", "application/grpc"), ("grpc-timeout", timeout), ("te", "trailers")];
+        h2.begin(Method::PUT, path, &headers, H2Body::of("12345")).answer()
+    };
+    grpc("/a.B/C", "2S").expect(200);
+    let told = told(&origins, "grpc-timeout");
+    let left: Vec<u64> = told
+        .iter()
+        .map(|value| value.strip_suffix('u').and_then(|micros| micros.parse().ok()).expect("microseconds"))
+        .collect();
+    println!("told in grpc-timeout: {told:?}");
+    assert!((1_000_000..=2_000_000).contains(&left[0]) && left[1] + 200_000 <= left[0], "{left:?}");
+    let begun = Instant::now();
+    grpc("/delay/10000", "400m").expect(504);
+    assert!(ms(400..1_300).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
