@@ -10,7 +10,7 @@ use http::Method;
 use sluice_harness::{FirstSlot, H2Body, H2Connection, Origin, RawOrigin, Sluice, sluice};
 
 fn start(addresses: &[SocketAddr], more: &str) -> (Sluice, FirstSlot) {
-    let first_slot = FirstSlot::new();
+    let first_slot = FirstSlot::written();
     (sluice!().config(first_slot.any_route("orders", addresses, more)).start(), first_slot)
 }
 

@@ -13,8 +13,7 @@ pub struct FirstSlot {
 }
 
 impl FirstSlot {
-    #[expect(clippy::new_without_default, reason = "it writes a file")]
-    pub fn new() -> Self {
+    pub fn written() -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         std::fs::write(folder.path().join("first-slot.wasm"), built("first-slot")).expect("a writable folder");
         Self { folder }
