@@ -26,8 +26,9 @@ use crate::model::{Completion, InstantUs, Outcome};
 pub const LIMIT_MIN: f64 = 1.0;
 /// As Envoy's `max_concurrency_limit`.
 pub const LIMIT_MAX: f64 = 1000.0;
-/// At first: about Envoy's `min_concurrency` of 3. It doubles within half a second, and is 100 after 4 s.
-const LIMIT_INITIAL: f64 = 4.0;
+/// At first: about Envoy's `min_concurrency` of 3. It doubles within half a second, and is 100 after 4 s. Holds from
+/// the first request on: a crowd at the beginning would be measured as what the endpoint takes with room.
+pub const LIMIT_INITIAL: u32 = 4;
 
 /// As Envoy's `concurrency_update_interval`.
 const WINDOW_US: u64 = 100_000;
@@ -113,7 +114,7 @@ struct Probe {
 impl Adaptive {
     pub fn new(now_us: InstantUs) -> Self {
         Self {
-            limit: LIMIT_INITIAL,
+            limit: f64::from(LIMIT_INITIAL),
             room_us: None,
             window: Window::default(),
             window_ends_us: now_us + WINDOW_US,
@@ -220,7 +221,7 @@ impl Probe {
     /// Until something is known, however long that takes.
     fn first() -> Self {
         Self {
-            limit: LIMIT_INITIAL,
+            limit: f64::from(LIMIT_INITIAL),
             from_us: 0,
             until_us: InstantUs::MAX,
             needed: PROBE_FIRST_SAMPLES,

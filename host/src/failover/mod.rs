@@ -23,7 +23,7 @@ mod monitor;
 mod shared;
 mod watched;
 
-pub use adaptive::Adaptive;
+pub use adaptive::{Adaptive, LIMIT_INITIAL};
 pub use book::{HealthBook, HealthEntry, Said, ServiceBook};
 pub use budget::RetryBudget;
 pub use checks::{ActiveChecks, CheckReport, Checked, CheckedService, Results};

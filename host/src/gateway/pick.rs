@@ -11,7 +11,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    failover::Shared,
+    failover::{LIMIT_INITIAL, Shared},
     model::{EndpointState, InFlight, RouteConfig, Slot, VersionId},
     plugin::{BalancerInstance, Incoming, PickRequest},
 };
@@ -174,7 +174,10 @@ fn begin(service: &ServiceState, member: &EndpointState) -> Option<InFlight> {
         return Some(member.endpoint.begin());
     }
     let configured = circuit.endpoint_requests_max.unwrap_or(u32::MAX);
-    let measured = member.endpoint.adaptive_max().filter(|_| circuit.adaptive).unwrap_or(u32::MAX);
+    let measured = match circuit.adaptive {
+        true => member.endpoint.adaptive_max().unwrap_or(LIMIT_INITIAL),
+        false => u32::MAX,
+    };
     member.endpoint.begin_within(configured.min(measured))
 }
 

@@ -23,6 +23,7 @@ pub mod python;
 pub mod raw;
 pub mod raw_origin;
 pub mod script;
+pub mod slots;
 pub mod transfer;
 pub mod wait;
 
@@ -40,6 +41,7 @@ pub use origin::{Origin, Seen};
 pub use python::PythonPeer;
 pub use raw::{RawAnswer, RawConnection};
 pub use raw_origin::{RawExchange, RawOrigin};
+pub use slots::SlotOrigin;
 pub use transfer::{Exchange, Version};
 pub use wait::{DEADLINE, wait_for, wait_until};
 

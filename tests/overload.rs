@@ -1,0 +1,161 @@
+//! Too much for the instances: failures are not multiplied by retries, and what exceeds the capacity is refused at
+//! once while the rest is served.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sluice_harness::{
+    Failure, Load, Origin, RawOrigin, Report, SlotOrigin, Sluice, any_route, capacity_rps, load::Sample, sluice,
+    wait_for, wait_until,
+};
+
+/// Each of these tests takes all that the machine has.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The default budget is a fifth of the requests, and 10 a second over its window of 10 s.
+const STORM_SHARE: f64 = 0.2;
+const STORM_MINIMUM: f64 = 100.0;
+
+/// What failing instances get of `offered` requests.
+fn expect_no_storm(offered: f64, upstream: f64) {
+    println!("{offered} requests offered, {upstream} attempts at the instances: {:.3} ×", upstream / offered);
+    assert!(upstream <= (1.0 + STORM_SHARE) * offered + STORM_MINIMUM, "{upstream} of {offered}");
+    assert!(upstream >= (1.0 + STORM_SHARE / 2.0) * offered, "nothing was tried again: {upstream} of {offered}");
+}
+
+#[test]
+fn failing_instances_are_asked_hardly_more_often_than_their_clients_ask() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let origins = ["a", "b", "c"].map(Origin::start);
+    origins.iter().for_each(|origin| origin.set_failures(1000, 503));
+    let addresses = origins.each_ref().map(Origin::address);
+    let gateway = sluice!().config(any_route("orders", &addresses, "")).start();
+    let report = Load::to(gateway.address()).connections(64).run_count(10_000);
+    // Each client has its instance's answer.
+    assert_eq!(report.failures().into_keys().collect::<Vec<_>>(), [Failure::Status(503)], "{report}");
+    assert_eq!(gateway.metric("sluice_gateway_errors_total", &[]), 0.0);
+    let upstream: u64 = origins.iter().map(Origin::requests).sum();
+    expect_no_storm(report.total() as f64, upstream as f64);
+}
+
+#[test]
+fn instances_that_reset_are_asked_hardly_more_often_than_their_clients_ask() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = Arc::<AtomicU64>::default();
+    let instances = [(); 3].map(|()| {
+        let asked = Arc::clone(&asked);
+        RawOrigin::start(move |mut exchange| {
+            if exchange.read_request().is_some() {
+                asked.fetch_add(1, Ordering::AcqRel);
+                exchange.reset();
+            }
+        })
+    });
+    let addresses = instances.each_ref().map(RawOrigin::address);
+    let gateway = sluice!().config(any_route("orders", &addresses, "")).start();
+    let report = Load::to(gateway.address()).connections(32).run_count(5_000);
+    assert_eq!(report.failures().into_keys().collect::<Vec<_>>(), [Failure::Status(502)], "{report}");
+    expect_no_storm(report.total() as f64, asked.load(Ordering::Acquire) as f64);
+}
+
+/// A debug build on two cores that are busy otherwise has no room for the load of two.
+const INSTANCES: usize = if cfg!(debug_assertions) { 1 } else { 2 };
+const SLOTS: usize = 8;
+const SERVICE_TIME: Duration = Duration::from_millis(10);
+/// What all slots together could do if nothing took time but the service.
+const NOMINAL_RPS: f64 = (INSTANCES * SLOTS) as f64 / 0.010;
+const OFFERED_RPS: f64 = 3.0 * NOMINAL_RPS;
+
+/// Issue: goodput, of the capacity; and a refusal's p99.
+const GOODPUT_MIN: f64 = 0.9;
+/// Where no request ever waits at an instance, a slot is empty for a round trip; in a debug build that is long.
+const GOODPUT_MIN_WITHOUT_QUEUE: f64 = if cfg!(debug_assertions) { 0.8 } else { GOODPUT_MIN };
+const REFUSED_WITHIN: Duration = Duration::from_millis(20);
+/// Beyond what it had when the load began, at 64 connections.
+const MEMORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+const MEASURED: Duration = Duration::from_secs(5);
+/// Clients; more than are ever under way at once, so that the schedule is kept.
+const CONNECTIONS: usize = 96;
+
+#[test]
+fn an_endpoints_limit_sheds_what_exceeds_it() {
+    let most = overload("endpoint_requests = 8", GOODPUT_MIN_WITHOUT_QUEUE, Duration::from_secs(1));
+    assert!(most <= SLOTS, "an instance had {most} requests at once");
+}
+
+#[test]
+fn requests_that_may_wait_for_a_place_do_and_the_others_are_refused() {
+    let circuit = "endpoint_requests = 8, pending = 8, pending_timeout = \"10 ms\"";
+    let most = overload(circuit, GOODPUT_MIN_WITHOUT_QUEUE, Duration::from_secs(1));
+    assert!(most <= SLOTS, "an instance had {most} requests at once");
+}
+
+#[test]
+fn a_limit_that_finds_itself_sheds_what_exceeds_the_capacity() {
+    let most = overload("adaptive = true", GOODPUT_MIN, Duration::from_secs(5));
+    assert!(most <= 4 * SLOTS, "an instance had {most} requests at once");
+}
+
+/// Three times what the instances can do; the most requests that one of them had at once.
+fn overload(circuit: &str, goodput_min: f64, warm_up: Duration) -> usize {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let instances = [(); INSTANCES].map(|()| SlotOrigin::start(SLOTS, SERVICE_TIME));
+    let addresses = instances.each_ref().map(SlotOrigin::address);
+    // On this machine, as busy as it is, asked without a gateway.
+    let alone = Load::to(addresses[0]).connections(2 * SLOTS);
+    let capacity = capacity_rps(alone, Duration::from_secs(1)) * INSTANCES as f64;
+    for instance in &instances {
+        instance.take_most();
+    }
+    let gateway = sluice!().config(any_route("orders", &addresses, &format!("circuit = {{ {circuit} }}"))).start();
+    let load = Load::to(gateway.address()).connections(CONNECTIONS).rate(OFFERED_RPS).start();
+    load.await_more(500);
+    gateway.reset_peak_rss();
+    let rss = gateway.rss_bytes();
+    expect_retry_after(&gateway);
+    let from = Instant::now() + warm_up;
+    wait_for("the end of the measurement", 2 * (warm_up + MEASURED), || {
+        (Instant::now() >= from + MEASURED).then_some(())
+    });
+    let more = gateway.peak_rss_bytes().saturating_sub(rss);
+    let report = load.stop().between(from, from + MEASURED);
+    let goodput = report.by_instance().values().sum::<usize>() as f64 / MEASURED.as_secs_f64();
+    let refusals = refusals(&report);
+    let most = instances.iter().map(SlotOrigin::take_most).max().unwrap_or(0);
+    println!(
+        "{circuit}: offered {:.0}/s, capacity {capacity:.0}/s, goodput {goodput:.0}/s = {:.3}, refused {:.0}/s with \
+         p50 {:?} p99 {:?}; {most} at once; {} KiB more",
+        report.total() as f64 / MEASURED.as_secs_f64(),
+        goodput / capacity,
+        refusals.total() as f64 / MEASURED.as_secs_f64(),
+        refusals.latency(0.5),
+        refusals.latency(0.99),
+        more / 1024,
+    );
+    assert_eq!(report.failures().into_keys().collect::<Vec<_>>(), [Failure::Status(503)], "{report}");
+    assert!(goodput >= goodput_min * capacity, "goodput {goodput:.0}/s of {capacity:.0}/s");
+    assert!(refusals.latency(0.99) < REFUSED_WITHIN, "p99 of a refusal {:?}", refusals.latency(0.99));
+    assert!(more <= MEMORY_BYTES_MAX, "{more} bytes more than at the beginning");
+    wait_until("nothing to be in flight", || gateway.in_flight("orders") == 0);
+    most
+}
+
+fn refusals(report: &Report) -> Report {
+    let is_refusal = |sample: &&Sample| sample.result == Err(Failure::Status(503));
+    Report { samples: report.samples.iter().filter(is_refusal).cloned().collect(), reconnects: 0 }
+}
+
+/// A refusal says when to come back.
+fn expect_retry_after(gateway: &Sluice) {
+    let client = gateway.client();
+    let refused =
+        wait_for("a refusal", Duration::from_secs(10), || Some(client.get("/")).filter(|answer| answer.status == 503));
+    refused.expect_problem(503, "pick");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+}
