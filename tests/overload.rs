@@ -6,12 +6,13 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use sluice_harness::{
-    Failure, Load, Origin, RawOrigin, Report, SlotOrigin, Sluice, any_route, capacity_rps, load::Sample, sluice,
-    wait_for, wait_until,
+    Failure, Load, Origin, RawOrigin, Report, SlotOrigin, Sluice, any_route, capacity_rps, load::Sample, process,
+    sluice, wait_for, wait_until,
 };
 
 /// Each of these tests takes all that the machine has.
@@ -100,6 +101,25 @@ fn requests_that_may_wait_for_a_place_do_and_the_others_are_refused() {
 fn a_limit_that_finds_itself_sheds_what_exceeds_the_capacity() {
     let most = overload("adaptive = true", GOODPUT_MIN, Duration::from_secs(5));
     assert!(most <= 4 * SLOTS, "an instance had {most} requests at once");
+}
+
+#[test]
+fn a_request_that_waits_for_a_place_takes_no_cpu() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let origin = Origin::start("a");
+    for limit in ["endpoint_requests = 1", "endpoint_requests = 1, requests = 2", "requests = 1"] {
+        let circuit = format!("circuit = {{ {limit}, pending = 8, pending_timeout = \"10 s\" }}");
+        let gateway = sluice!().config(any_route("orders", &[origin.address()], &circuit)).start();
+        let before = process::cpu_ticks(gateway.pid());
+        thread::scope(|scope| {
+            let clients: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| gateway.client().get("/delay/300").expect(200))).collect();
+            clients.into_iter().for_each(|client| drop(client.join().expect("each is answered in its turn")));
+        });
+        let ticks = process::cpu_ticks(gateway.pid()) - before;
+        println!("{limit}: four requests in turn, 1.2 s in all, took {ticks} ticks of 10 ms");
+        assert!(ticks < 40, "{limit}: {ticks} ticks");
+    }
 }
 
 /// Three times what the instances can do; the most requests that one of them had at once.

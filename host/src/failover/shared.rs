@@ -116,9 +116,9 @@ impl Shared {
         enters
     }
 
+    /// Takes back what was counted; who waits is told by [`Self::free`].
     pub fn leave(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.free();
     }
 
     /// A place has become free, here or at an endpoint: one that waits may look.

@@ -56,11 +56,26 @@ pub enum NotPicked {
 pub struct Place {
     shared: Arc<Shared>,
     counted: bool,
+    /// Whether its end frees nothing that somebody could wait for.
+    unused: bool,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.counted { self.shared.leave() } else { self.shared.free() }
+        if self.counted {
+            self.shared.leave();
+        }
+        if !self.unused {
+            self.shared.free();
+        }
+    }
+}
+
+impl Place {
+    /// All endpoints are full, so who waits would find no room either. Told all the same, they would ask, be refused,
+    /// and so tell each other without end.
+    fn end_unused(mut self) {
+        self.unused = true;
     }
 }
 
@@ -100,7 +115,14 @@ pub fn pick(
     }
     let slot = answer.unwrap_or_else(|| power_of_two_choices(service, request.random, &incoming.tried));
     let slot = slot.ok_or(NotPicked::NoEndpoint)?;
-    let (lane, in_flight, diverted) = admit(service, slot, request.random, &incoming.tried)?;
+    let (lane, in_flight, diverted) = match admit(service, slot, request.random, &incoming.tried) {
+        Ok(admitted) => admitted,
+        Err(NotPicked::Full) => {
+            place.into_iter().for_each(Place::end_unused);
+            return Err(NotPicked::Full);
+        }
+        Err(NotPicked::NoEndpoint) => return Err(NotPicked::NoEndpoint),
+    };
     Ok(picked(service, lane, in_flight, place, by_candidate, by_fallback || diverted))
 }
 
@@ -127,7 +149,7 @@ fn place(service: &ServiceState) -> Result<Option<Place>, NotPicked> {
     if counted && !shared.enter(circuit.requests_max) {
         return Err(NotPicked::Full);
     }
-    Ok(Some(Place { shared: Arc::clone(shared), counted }))
+    Ok(Some(Place { shared: Arc::clone(shared), counted, unused: false }))
 }
 
 /// An endpoint that waits for one request, if there is one that this request has not tried.
