@@ -51,7 +51,7 @@ fn sections(root: &mut Table<'_>) -> Option<Config> {
     let dns = dns::read(root, control.address, &listeners);
     let registry = registry::read(root);
     let plugins = plugins::read(root);
-    let services = service::read(root, &plugins);
+    let services = service::read(root, &plugins, gateway.zone.as_deref());
     let routes = route::read(root, &services);
     root.not_yet(&["transactions", "events"]);
     Some(Config { gateway, listeners, control, dns, registry, plugins, services: services.into_checked()?, routes })
