@@ -37,10 +37,12 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use pick::power_of_two_choices;
 pub use snapshot::{
     PreparedBalancer, PreparedCandidate, PreparedInstance, PreparedService, PreparedState, ServiceIndex,
     ServiceSnapshot, Snapshot,
 };
+pub use state::COMPLETIONS_MAX;
 
 use self::worker::{Command, Peers, Seat};
 use crate::{

@@ -6,6 +6,7 @@ use std::{rc::Rc, time::Instant};
 use http::request;
 
 use super::{
+    snapshot::ServiceSnapshot,
     state::{Arm, CompletionQueue, Policy, ServiceState},
     upstream::EndpointLane,
     worker::Worker,
@@ -66,7 +67,7 @@ pub fn pick(worker: &Worker, service: &ServiceState, request: PickRequest, incom
     if by_fallback {
         arm.cells.fallbacks.add(1);
     }
-    let slot = answer.unwrap_or_else(|| power_of_two_choices(service, request.random, &incoming.tried))?;
+    let slot = answer.unwrap_or_else(|| power_of_two_choices(&service.snapshot, request.random, &incoming.tried))?;
     let lane = Rc::clone(service.lane(slot)?);
     let completions = Rc::clone(&service.completions);
     Some(Picked { lane, policy: Rc::clone(policy), completions, by_candidate, by_fallback })
@@ -111,10 +112,10 @@ fn ask(
 
 /// The native fallback: of two endpoints drawn at random, the one with fewer requests in flight for its weight
 /// (Mitzenmacher 2001). Prefers endpoints that are available and untried, then available, then any.
-fn power_of_two_choices(service: &ServiceState, random: u64, tried: &[Slot]) -> Option<Slot> {
-    let untried: Vec<_> = service.snapshot.eligible(tried).collect();
-    let pool = if untried.is_empty() { service.snapshot.eligible(&[]).collect() } else { untried };
-    let pool: Vec<_> = if pool.is_empty() { service.snapshot.members().collect() } else { pool };
+pub fn power_of_two_choices(service: &ServiceSnapshot, random: u64, tried: &[Slot]) -> Option<Slot> {
+    let untried: Vec<_> = service.eligible(tried).collect();
+    let pool = if untried.is_empty() { service.eligible(&[]).collect() } else { untried };
+    let pool: Vec<_> = if pool.is_empty() { service.members().collect() } else { pool };
     let count = u64::try_from(pool.len()).ok().filter(|&count| count > 0)?;
     let draw = |bits: u64| pool[usize::try_from(bits % count).expect("less than a length")];
     let (one, other) = (draw(random >> 32), draw(random & 0xffff_ffff));
