@@ -49,6 +49,7 @@ pub enum Change {
     SetPolicies {
         service: ServiceName,
         balancer: PolicyChange,
+        failover: PolicyChange,
         discovery: PolicyChange,
         force: bool,
     },
@@ -62,6 +63,8 @@ pub enum Change {
     },
     /// Host names mean other addresses, or a slot came free.
     Refresh,
+    /// Endpoints are fit that were not, or the other way round.
+    Health,
     /// Another instance for one that is gone.
     Restart {
         service: ServiceName,
@@ -126,7 +129,9 @@ pub struct WorkerAdoption {
 pub struct Restore {
     #[schema(value_type = String)]
     pub service: ServiceName,
-    pub worker: usize,
+    /// Absent for the one that judges over health.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<usize>,
     #[schema(value_type = String)]
     pub version: VersionId,
     /// Of the state.

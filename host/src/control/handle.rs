@@ -20,11 +20,13 @@ use super::{
     supervisor::GoneInstances,
 };
 use crate::{
-    gateway::Gateway,
+    failover::Monitor,
+    gateway::{Gateway, ServiceSnapshot},
+    model::Endpoint,
     plugin::ComponentStore,
     registry::Registry,
     storage::Storage,
-    telemetry::{EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges},
+    telemetry::{EndpointGauges, FailoverGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges},
 };
 
 /// The running gateway, as its API sees it.
@@ -39,6 +41,8 @@ pub struct Control {
     pub store: Arc<ComponentStore>,
     pub names: Arc<Names>,
     pub sources: Arc<Sources>,
+    /// Watches over health.
+    pub monitor: Arc<Monitor>,
     pub canaries: CanaryBook,
     pub history: History,
     pub gone: GoneInstances,
@@ -84,6 +88,8 @@ impl Control {
             endpoint: member.endpoint.address.to_string(),
             in_flight: member.endpoint.in_flight(),
             available: member.available,
+            ejections: member.endpoint.fitness.ejections(),
+            ejected: self.reason_out(&member.endpoint),
         });
         let plugins = current.live_versions().into_iter().map(|version| PluginGauges {
             plugin: version.plugin().clone(),
@@ -109,8 +115,22 @@ impl Control {
             endpoints: endpoints.collect(),
             plugins: plugins.collect(),
             sources: sources.collect(),
+            failover: current.snapshot.services.iter().map(|service| self.failover_gauges(service)).collect(),
+            health_batches_dropped: self.monitor.batches_dropped(),
             registry: self.registry_gauges(),
         }
+    }
+
+    /// Why an endpoint is ejected or probed, if it is.
+    fn reason_out(&self, endpoint: &Endpoint) -> Option<String> {
+        let out = endpoint.fitness.is_ejected() || endpoint.fitness.is_probed();
+        out.then(|| self.monitor.book().of(&endpoint.service).last_reason(endpoint).unwrap_or_default())
+    }
+
+    fn failover_gauges(&self, service: &ServiceSnapshot) -> FailoverGauges {
+        let mut events = service.shared.counts.events();
+        events.extend(self.monitor.book().of(&service.config.name).events());
+        FailoverGauges { service: service.config.name.clone(), events, waiting: service.shared.waiting() }
     }
 
     fn registry_gauges(&self) -> RegistryGauges {

@@ -30,6 +30,7 @@ pub struct Overlay {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceOverlay {
     pub balancer: Option<PolicyConfig>,
+    pub failover: Option<PolicyConfig>,
     pub discovery: Option<PolicyConfig>,
 }
 
@@ -139,6 +140,8 @@ struct ServiceDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     balancer: Option<PolicyDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    failover: Option<PolicyDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     discovery: Option<PolicyDocument>,
 }
 
@@ -154,6 +157,7 @@ impl From<Document> for Overlay {
         let policy = |policy: PolicyDocument| PolicyConfig { plugin: policy.plugin, settings: policy.settings.into() };
         let service = |service: ServiceDocument| ServiceOverlay {
             balancer: service.balancer.map(policy),
+            failover: service.failover.map(policy),
             discovery: service.discovery.map(policy),
         };
         Self {
@@ -171,6 +175,7 @@ impl From<&Overlay> for Document {
         };
         let service = |service: &ServiceOverlay| ServiceDocument {
             balancer: service.balancer.as_ref().map(policy),
+            failover: service.failover.as_ref().map(policy),
             discovery: service.discovery.as_ref().map(policy),
         };
         Self {
@@ -238,7 +243,11 @@ mod tests {
         Overlay {
             services: [(
                 "orders".parse().expect("a service name"),
-                ServiceOverlay { balancer: Some(policy.clone()), discovery: Some(policy) },
+                ServiceOverlay {
+                    balancer: Some(policy.clone()),
+                    failover: Some(policy.clone()),
+                    discovery: Some(policy),
+                },
             )]
             .into(),
             plugins: [(name("maglev"), PluginOverlay { active: Some(version(2)), previous: vec![version(1)] })].into(),

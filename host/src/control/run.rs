@@ -25,12 +25,13 @@ use super::{
     history::{About, History, HistoryKind},
     membership::names::NamesError,
     overlay::OverlayError,
-    publisher::{Parts, Publisher, desired::Desired},
+    publisher::{HEALTH_PLACE, Parts, Publisher, desired::Desired},
     stock,
     supervisor::{GoneInstances, Supervisor},
 };
 use crate::{
     config::{self, Known},
+    failover::{HealthFault, Monitor},
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
     plugin::{ComponentStore, Outside, Runtime, RuntimeError, StoreError},
@@ -78,6 +79,8 @@ pub enum RunError {
     TokenMissing(SocketAddr),
     #[error("the access log does not start: {0}")]
     AccessLog(io::Error),
+    #[error("the watch over health does not start: {0}")]
+    Monitor(io::Error),
     #[error(transparent)]
     Gateway(#[from] StartError),
     /// Something in the configuration that only shows when it is tried.
@@ -121,6 +124,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
     let clock = Clock::start();
     let registry = open_registry(&config, address, clock, Arc::clone(&storage)).await?;
     let (events, worker_events) = mpsc::unbounded_channel();
+    let monitor = start_monitor(clock, events.clone())?;
     let gateway = Arc::new(Gateway::start(StartOptions {
         workers: config.gateway.workers.get(),
         listeners: config.listeners.clone(),
@@ -128,6 +132,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         limits: config.gateway.limits.clone(),
         metrics: Arc::clone(&metrics),
         events: events.clone(),
+        feed: monitor.feed(),
         access_log,
         seed: fastrand::u64(..),
     })?);
@@ -162,6 +167,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
             events,
             read_config: read_config(path, &data_dir.path),
             sources: Arc::clone(&sources),
+            monitor: Arc::clone(&monitor),
             seed: fastrand::u64(..),
         },
         desired,
@@ -170,6 +176,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         Ok(publisher) => publisher,
         Err(refusal) => {
             gateway.shutdown(Duration::ZERO).await;
+            tokio::task::block_in_place(|| monitor.end());
             registry.close().await;
             return Err(RunError::Configuration(refusal));
         }
@@ -184,6 +191,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         store,
         names,
         sources,
+        monitor,
         canaries,
         history,
         gone,
@@ -194,6 +202,15 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         shutting_down: AtomicBool::new(false),
     });
     Ok(Running::begin(control, listeners, &tokens, worker_events, publishing, access_log_writer, data_dir))
+}
+
+/// What fails there is the supervisor's, as on a worker.
+fn start_monitor(clock: Clock, events: mpsc::UnboundedSender<WorkerEvent>) -> Result<Arc<Monitor>, RunError> {
+    let faults = move |HealthFault { service, version, fault }| {
+        // Without a supervisor the gateway is shutting down.
+        let _ = events.send(WorkerEvent::Fault { worker: HEALTH_PLACE, service, version, fault });
+    };
+    Monitor::start(clock, Box::new(faults)).map_err(RunError::Monitor)
 }
 
 /// Beside the data path's.
@@ -303,6 +320,7 @@ impl Running {
             let _ = task.await;
         }
         self.control.sources.end().await;
+        tokio::task::block_in_place(|| self.control.monitor.end());
         self.publisher.abort();
         let _ = (&mut self.publisher).await;
         self.control.storage.close().await;

@@ -66,15 +66,19 @@ impl RetryBudget {
         let total = self.total();
         let mut window = self.window();
         window.roll(now_us / SLOT_US, total);
-        let requests = total - window.oldest().requests_before;
-        let spent: u64 = window.slots.iter().map(|slot| slot.spent).sum();
-        let share = requests * u64::from(limits.budget.get()) / 100;
-        let minimum = u64::from(limits.budget_min_per_second) * SLOTS;
-        let allowed = spent < share.max(minimum);
+        let allowed = window.has_left(limits, total);
         if allowed {
             window.current().spent += 1;
         }
         allowed
+    }
+
+    /// Whether one more might be sent, as far as is known now.
+    pub fn has_left(&self, limits: &RetryLimits, now_us: InstantUs) -> bool {
+        let total = self.total();
+        let mut window = self.window();
+        window.roll(now_us / SLOT_US, total);
+        window.has_left(limits, total)
     }
 
     fn total(&self) -> u64 {
@@ -93,6 +97,14 @@ impl Window {
             self.slots[(skipped % SLOTS) as usize] = Slot { requests_before: total, spent: 0 };
         }
         self.now = self.now.max(slot);
+    }
+
+    fn has_left(&self, limits: &RetryLimits, total: u64) -> bool {
+        let requests = total - self.oldest().requests_before;
+        let spent: u64 = self.slots.iter().map(|slot| slot.spent).sum();
+        let share = requests * u64::from(limits.budget.get()) / 100;
+        let minimum = u64::from(limits.budget_min_per_second) * SLOTS;
+        spent < share.max(minimum)
     }
 
     fn current(&mut self) -> &mut Slot {

@@ -11,6 +11,9 @@ use crate::{
 /// WIT `health.ejection.duration-ms`.
 const DURATION_MS: std::ops::RangeInclusive<u32> = 1..=3_600_000;
 
+/// So long an endpoint waits for a request that is safe to repeat; then any request finds out whether it is fit.
+const PROBE_PATIENCE_US: u64 = 1_000_000;
+
 /// Applies verdicts to the endpoints of one service. Pure but for the endpoints' [`Fitness`](crate::model::Fitness),
 /// by which the workers see them at once.
 #[derive(Debug)]
@@ -37,6 +40,7 @@ pub enum Standing {
     },
     /// Readmitted then, should the policy never say what it has found.
     Probed {
+        since_us: InstantUs,
         until_us: InstantUs,
     },
 }
@@ -115,12 +119,19 @@ impl Judge {
     pub fn expire(&mut self, now_us: InstantUs) -> Vec<Ruling> {
         let over = self.endpoints.iter().flatten().filter_map(|judged| match judged.standing {
             Standing::Ejected { until_us } if until_us <= now_us => Some((judged.endpoint.slot, "its time is over")),
-            Standing::Probed { until_us } if until_us <= now_us => {
+            Standing::Probed { until_us, .. } if until_us <= now_us => {
                 Some((judged.endpoint.slot, "no verdict came of its probes"))
             }
             _ => None,
         });
         let over: Vec<_> = over.collect();
+        let waits_long = |judged: &Judged| match judged.standing {
+            Standing::Probed { since_us, .. } => {
+                now_us.saturating_sub(since_us) >= PROBE_PATIENCE_US && !judged.endpoint.fitness.has_probe_sent()
+            }
+            _ => false,
+        };
+        self.shared.set_any_may_probe(self.endpoints.iter().flatten().any(waits_long));
         over.into_iter().filter_map(|(slot, reason)| self.admit(slot, reason, now_us)).collect()
     }
 
@@ -141,7 +152,7 @@ impl Judge {
     pub fn next_expiry_us(&self) -> Option<InstantUs> {
         let until = |judged: &Judged| match judged.standing {
             Standing::Admitted => None,
-            Standing::Ejected { until_us } | Standing::Probed { until_us } => Some(until_us),
+            Standing::Ejected { until_us } | Standing::Probed { until_us, .. } => Some(until_us),
         };
         self.endpoints.iter().flatten().filter_map(until).min()
     }
@@ -177,7 +188,7 @@ impl Judge {
             Standing::Admitted => self.may_take_out(slot)?,
         }
         let longest_us = u64::try_from(self.limits.duration_max.as_micros()).unwrap_or(u64::MAX);
-        let standing = Standing::Probed { until_us: now_us.saturating_add(longest_us) };
+        let standing = Standing::Probed { since_us: now_us, until_us: now_us.saturating_add(longest_us) };
         let reason = "one request at a time finds out whether it is fit".to_owned();
         Ok(self.rule(slot, standing, RulingKind::Probed, reason, now_us))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use tokio::sync::Notify;
@@ -18,6 +18,8 @@ pub struct Shared {
     pub counts: FailoverCounts,
     /// Endpoints that are let through one request at a time.
     probed: AtomicU32,
+    /// Whether they have waited so long that any request may be the one.
+    any_may_probe: AtomicBool,
     in_flight: AtomicU32,
     waiting: AtomicU32,
     freed: Notify,
@@ -46,12 +48,30 @@ pub struct FailoverCounts {
     pub invalid_verdicts: SharedCounter,
 }
 
+impl FailoverCounts {
+    /// Each by its name in `/metrics`.
+    pub fn events(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("retries", self.retries.get()),
+            ("hedges", self.hedges.get()),
+            ("hedges-won", self.hedges_won.get()),
+            ("fall-backs", self.fall_backs.get()),
+            ("over-budget", self.over_budget.get()),
+            ("shed", self.shed.get()),
+            ("diverted", self.diverted.get()),
+            ("probes", self.probes.get()),
+            ("invalid-verdicts", self.invalid_verdicts.get()),
+        ]
+    }
+}
+
 impl Shared {
     pub fn new(workers: usize, now_us: InstantUs) -> Arc<Self> {
         Arc::new(Self {
             budget: RetryBudget::new(workers, now_us),
             counts: FailoverCounts::default(),
             probed: AtomicU32::new(0),
+            any_may_probe: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             freed: Notify::new(),
@@ -62,6 +82,15 @@ impl Shared {
     #[inline]
     pub fn is_probing(&self) -> bool {
         self.probed.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether even a request that may not be sent twice may find that out, as no other has come.
+    pub fn any_may_probe(&self) -> bool {
+        self.any_may_probe.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_any_may_probe(&self, any: bool) {
+        self.any_may_probe.store(any, Ordering::Relaxed);
     }
 
     pub(super) fn set_probed(&self, endpoints: usize) {

@@ -11,11 +11,15 @@ use hyper::body::Incoming;
 
 use super::{
     body::grpc_status,
-    pick::Picked,
+    pick::{Picked, Place},
+    state::{CompletionQueue, Policy},
     upstream::{ConnectError, Connection, EndpointLane, H1Connection, Outgoing},
     worker::Worker,
 };
-use crate::model::{Completion, InFlight, Outcome, ServiceName};
+use crate::{
+    model::{Completion, InFlight, Outcome, ServiceName},
+    plugin::BalancerInstance,
+};
 
 /// Dead connections taken from the pool for one attempt before a new one is made: bounds the walk through a
 /// pool that an endpoint's restart has killed whole.
@@ -26,14 +30,27 @@ pub struct Attempt {
     worker: Rc<Worker>,
     service: ServiceName,
     /// Given up with the report, so that a stream that goes on for days holds no slot and no instance.
-    picked: RefCell<Option<Picked>>,
+    picked: RefCell<Option<Chosen>>,
     _in_flight: InFlight,
+    /// Given up after the request has left the count of those in flight: who waits finds room.
+    _place: Option<Place>,
     started: Instant,
     first_byte_us: Cell<u32>,
     outcome: Cell<Option<Outcome>>,
     /// Body bytes that came, where somebody wants to know.
     bytes: Option<Rc<Cell<u64>>>,
 }
+
+/// What the report of an attempt needs.
+struct Chosen {
+    lane: Rc<EndpointLane>,
+    balancer: Rc<Policy<BalancerInstance>>,
+    completions: Rc<CompletionQueue>,
+    by_candidate: bool,
+}
+
+/// What came of sending: a response head, or why there is none.
+pub type Sent = Result<(Response<Incoming>, Option<Box<H1Connection>>), Failed>;
 
 /// An attempt that brought no response head.
 pub struct Failed {
@@ -48,12 +65,16 @@ pub enum Cause {
     Connect(ConnectError),
     #[error("the connection broke before the answer: {0}")]
     Broke(hyper::Error),
+    #[error("no answer within {0:?}, and another endpoint may be tried")]
+    TimedOut(Duration),
 }
 
 impl Cause {
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Connect(ConnectError::TimedOut(_)) => Outcome::TimedOut,
+            Self::TimedOut(_) | Self::Connect(ConnectError::TimedOut(_)) => Outcome::TimedOut,
+            // It says nothing against the endpoint.
+            Self::Connect(ConnectError::TooMany(_)) => Outcome::Cancelled,
             Self::Connect(_) => Outcome::ConnectFailed,
             Self::Broke(_) => Outcome::Reset,
         }
@@ -62,13 +83,14 @@ impl Cause {
 
 impl Attempt {
     pub fn begin(worker: &Rc<Worker>, service: &ServiceName, picked: Picked, bytes: Option<Rc<Cell<u64>>>) -> Self {
-        let in_flight = picked.lane.endpoint.begin();
         picked.arm().cells.attempts.add(1);
+        let Picked { lane, balancer, completions, in_flight, place, by_candidate, .. } = picked;
         Self {
             worker: Rc::clone(worker),
             service: service.clone(),
-            picked: RefCell::new(Some(picked)),
+            picked: RefCell::new(Some(Chosen { lane, balancer, completions, by_candidate })),
             _in_flight: in_flight,
+            _place: place,
             started: Instant::now(),
             first_byte_us: Cell::new(0),
             outcome: Cell::new(None),
@@ -77,11 +99,7 @@ impl Attempt {
     }
 
     /// Sends the request and waits for the response head.
-    pub async fn send(
-        &self,
-        lane: &EndpointLane,
-        mut request: Outgoing,
-    ) -> Result<(Response<Incoming>, Option<Box<H1Connection>>), Failed> {
+    pub async fn send(&self, lane: &EndpointLane, mut request: Outgoing) -> Sent {
         for _ in 0..STALE_MAX {
             let Some(connection) = lane.at_hand() else { break };
             match self.send_on(lane, connection, request).await {
@@ -97,12 +115,7 @@ impl Attempt {
         }
     }
 
-    async fn send_on(
-        &self,
-        lane: &EndpointLane,
-        mut connection: Connection,
-        request: Outgoing,
-    ) -> Result<(Response<Incoming>, Option<Box<H1Connection>>), Failed> {
+    async fn send_on(&self, lane: &EndpointLane, mut connection: Connection, request: Outgoing) -> Sent {
         match connection.send(request).await {
             Ok(response) => {
                 self.first_byte_us.set(self.elapsed_us().max(1));
@@ -127,6 +140,11 @@ impl Attempt {
         if let Some(picked) = &*self.picked.borrow() {
             picked.lane.keep(connection, self.worker.coarse_now_us());
         }
+    }
+
+    /// As the response head said, if one came.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome.get()
     }
 
     /// When the response head came.
@@ -170,7 +188,7 @@ impl Attempt {
         let outcome = outcome.unwrap_or(Outcome::Cancelled);
         let total_us = self.elapsed_us();
         picked.lane.cells.outcomes[outcome as usize].add(1);
-        let cells = &picked.arm().cells;
+        let cells = &picked.balancer.arm(picked.by_candidate).cells;
         if outcome.is_failure() {
             cells.failures.add(1);
         }

@@ -15,7 +15,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::{access::AccessEntry, attempt::Attempt, client::Occupancy, guard::Refusal, upstream::H1Connection};
+use super::{
+    access::AccessEntry, attempt::Attempt, client::Occupancy, guard::Refusal, replay::Replay, upstream::H1Connection,
+};
 use crate::model::Outcome;
 
 /// An exchange that is still going on so long after its response head is reported then (WIT
@@ -60,7 +62,9 @@ impl RequestBodyState {
 /// A client's body on its way to an endpoint.
 pub enum RequestBody {
     Empty,
-    Client(ClientBody),
+    Client(Box<ClientBody>),
+    /// Kept while it is sent.
+    Replay(Replay),
 }
 
 pub struct ClientBody {
@@ -84,12 +88,13 @@ impl RequestBody {
             return (Self::Empty, None);
         }
         let state = Rc::new(RequestBodyState::default());
-        (Self::Client(ClientBody { incoming, state: Rc::clone(&state), limits, timer: None }), Some(state))
+        let body = ClientBody { incoming, state: Rc::clone(&state), limits, timer: None };
+        (Self::Client(Box::new(body)), Some(state))
     }
 }
 
 impl ClientBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.state.awaited.set(polled.is_pending());
         match polled {
@@ -110,6 +115,14 @@ impl ClientBody {
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.poll_timer(cx),
         }
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -135,20 +148,23 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Client(body) => body.poll_frame(cx),
+            Self::Replay(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.incoming.is_end_stream(),
+            Self::Client(body) => body.is_end_stream(),
+            Self::Replay(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.incoming.size_hint(),
+            Self::Client(body) => body.size_hint(),
+            Self::Replay(body) => body.size_hint(),
         }
     }
 }

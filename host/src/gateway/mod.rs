@@ -3,22 +3,28 @@
 //! A connection comes in at [`listener`], is told HTTP/1 from HTTP/2 in [`client`] and, if HTTP/1, read through
 //! the [`guard`]. Each request is one call of [`request::serve_request`]: [`path`] and [`router`] find the service,
 //! [`headers`] are made fit, [`pick`] asks the balancer, [`attempt`] sends on a connection of [`upstream`],
-//! and [`body`] streams both ways; what fails is answered by [`respond`]. All of it happens on one
+//! and [`body`] streams both ways. Of an attempt that fails the failover policy is asked in [`retry`] (and a second
+//! copy is sent by [`hedge`]); what fails for good is answered by [`respond`]. All of it happens on one
 //! [`worker`]'s thread, on the one [`state`] that the request began with.
 
 mod access;
 mod attempt;
 mod body;
+pub mod choice;
 mod client;
+mod deadline;
 pub mod guard;
 mod headers;
+mod hedge;
 mod io;
 mod listener;
 mod outbound;
 mod path;
 mod pick;
+mod replay;
 mod request;
 mod respond;
+mod retry;
 pub mod router;
 pub mod snapshot;
 mod state;
@@ -37,17 +43,18 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use pick::power_of_two_choices;
+pub use retry::native_verdict;
 pub use snapshot::{
-    PreparedBalancer, PreparedCandidate, PreparedInstance, PreparedService, PreparedState, ServiceIndex,
-    ServiceSnapshot, Snapshot,
+    PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, ServiceIndex, ServiceSnapshot,
+    Snapshot,
 };
 pub use state::COMPLETIONS_MAX;
 
 use self::worker::{Command, Peers, Seat};
 use crate::{
+    failover::Feed,
     model::{Clock, Limits, ListenerOptions, ServiceName, VersionId},
-    plugin::{BalancerInstance, Fault},
+    plugin::Fault,
     telemetry::{AccessLogSink, Metrics, UNROUTED},
 };
 
@@ -59,6 +66,8 @@ pub struct StartOptions {
     pub clock: Clock,
     pub limits: Limits,
     pub events: mpsc::UnboundedSender<WorkerEvent>,
+    /// To the health policies.
+    pub feed: Feed,
     pub access_log: AccessLogSink,
     pub metrics: Arc<Metrics>,
     /// Of the workers' randomness.
@@ -92,6 +101,13 @@ pub struct Adoption {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the gateway is shutting down")]
 pub struct Stopped;
+
+/// The kinds of policies that have an instance on each worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerPolicy {
+    Balancer,
+    Failover,
+}
 
 /// What a service's instances on one worker have learned.
 #[derive(Debug, Default)]
@@ -134,6 +150,7 @@ impl Gateway {
                 commands: inbox,
                 events: options.events.clone(),
                 retired: retired.clone(),
+                feed: options.feed.clone(),
                 access_log: options.access_log.clone(),
                 cells: options.metrics.worker(id, guard::Refusal::REASONS),
                 unrouted: options.metrics.route(id, UNROUTED),
@@ -156,9 +173,9 @@ impl Gateway {
 
     /// What the instances of one service have learned, on one worker: the incumbent's state and the
     /// candidate's; none where there is no instance or its `save` failed (which discards it, with an event).
-    pub async fn save(&self, worker: usize, service: &ServiceName) -> Result<SavedStates, Stopped> {
+    pub async fn save(&self, worker: usize, service: &ServiceName, kind: WorkerPolicy) -> Result<SavedStates, Stopped> {
         let (reply, saved) = oneshot::channel();
-        self.tell(worker, Command::Save { service: service.clone(), reply })?;
+        self.tell(worker, Command::Save { service: service.clone(), kind, reply })?;
         saved.await.map_err(|_| Stopped)
     }
 
@@ -223,8 +240,8 @@ impl Gateway {
 }
 
 /// A thread that drops what workers are done with. Ends when the last worker has.
-fn undertaker() -> std::io::Result<mpsc::UnboundedSender<BalancerInstance>> {
-    let (retired, mut instances) = mpsc::unbounded_channel::<BalancerInstance>();
+fn undertaker() -> std::io::Result<mpsc::UnboundedSender<Box<dyn Send>>> {
+    let (retired, mut instances) = mpsc::unbounded_channel::<Box<dyn Send>>();
     std::thread::Builder::new()
         .name("retired".to_owned())
         .spawn(move || while instances.blocking_recv().is_some() {})?;

@@ -2,46 +2,110 @@
 
 use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
-use http::{Request, request};
+use http::{HeaderValue, Request, request};
 use tokio::time::Instant;
 
 use super::{
-    attempt,
     body::{BodyError, RequestBody, RequestBodyState},
+    deadline::Deadline,
+    replay::Kept,
+    target,
     timer::KeptTimer,
     upstream::Outgoing,
 };
+use crate::model::Protocol;
 
 /// A request that may have to be sent more than once.
 pub struct Outbound {
     request: Option<Outgoing>,
-    /// A second copy of the head, where sending it twice does no harm and there is no body.
-    copy: Option<Box<request::Parts>>,
+    /// What it takes to send it once more, where that does no harm although the first may have arrived.
+    again: Option<Box<Again>>,
     body: Option<Rc<RequestBodyState>>,
 }
 
+struct Again {
+    head: request::Parts,
+    /// None where there is no body.
+    body: Option<Kept>,
+}
+
 impl Outbound {
-    pub fn new(head: request::Parts, body: RequestBody, state: Option<Rc<RequestBodyState>>) -> Self {
-        let copy = (state.is_none() && attempt::is_idempotent(&head)).then(|| Box::new(head.clone()));
-        Self { request: Some(Box::new(Request::from_parts(head, body))), copy, body: state }
+    /// `body_bytes_max`: as much of the body is kept if the request is `repeatable`.
+    pub fn new(
+        head: request::Parts,
+        body: RequestBody,
+        state: Option<Rc<RequestBodyState>>,
+        repeatable: bool,
+        body_bytes_max: usize,
+    ) -> Self {
+        let known_too_long = http_body::Body::size_hint(&body).lower() > body_bytes_max as u64;
+        let (body, again) = match body {
+            body if !repeatable || known_too_long => (body, None),
+            RequestBody::Client(body) => {
+                let kept = Kept::new(*body, body_bytes_max);
+                (RequestBody::Replay(kept.replay()), Some(Box::new(Again { head: head.clone(), body: Some(kept) })))
+            }
+            body => (body, Some(Box::new(Again { head: head.clone(), body: None }))),
+        };
+        Self { request: Some(Box::new(Request::from_parts(head, body))), again, body: state }
     }
 
     pub fn is_at_hand(&self) -> bool {
         self.request.is_some()
     }
 
-    pub fn take(&mut self) -> Outgoing {
-        self.request.take().expect("an attempt is only made while the request is at hand")
+    pub fn take(&mut self, deadline: &Deadline) -> Outgoing {
+        let mut request = self.request.take().expect("an attempt is only made while the request is at hand");
+        deadline.tell(request.headers_mut());
+        request
     }
 
-    /// After a failed attempt: what came back unsent, or the copy.
+    /// A second one beside the first, if all of it is at hand.
+    pub fn copy(&self, deadline: &Deadline) -> Option<Outgoing> {
+        let again = self.again.as_ref()?;
+        let body = match &again.body {
+            None => RequestBody::Empty,
+            Some(kept) if kept.has_ended() => RequestBody::Replay(kept.replay()),
+            Some(_) => return None,
+        };
+        let mut request = Box::new(Request::from_parts(again.head.clone(), body));
+        deadline.tell(request.headers_mut());
+        Some(request)
+    }
+
+    /// After a failed attempt: what came back unsent, or another copy.
     pub fn give_back(&mut self, unsent: Option<Outgoing>) {
-        let again = || Some(Box::new(Request::from_parts(*self.copy.clone()?, RequestBody::Empty)));
-        self.request = unsent.or_else(again);
+        self.request = unsent.or_else(|| {
+            let again = self.again.as_ref()?;
+            let body = match &again.body {
+                None => RequestBody::Empty,
+                Some(kept) if kept.is_whole() => RequestBody::Replay(kept.replay()),
+                Some(_) => return None,
+            };
+            Some(Box::new(Request::from_parts(again.head.clone(), body)))
+        });
     }
 
     pub fn give_up(&mut self) {
         self.request = None;
+    }
+
+    /// Whether it may be sent a second time although the first may have arrived.
+    pub fn may_be_repeated(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// Makes it fit for a service that speaks `protocol`. False where it cannot be.
+    pub fn address_to(&mut self, protocol: Protocol) -> bool {
+        let Some(request) = self.request.take() else { return false };
+        let (mut head, body) = request.into_parts();
+        let Some(host) = target::authority(&head).and_then(|host| HeaderValue::from_str(host).ok()) else {
+            return false;
+        };
+        let address = |head: &mut request::Parts| target::address_to(protocol, head, &host).is_ok();
+        let addressed = address(&mut head) & self.again.as_mut().is_none_or(|again| address(&mut again.head));
+        self.request = addressed.then(|| Box::new(Request::from_parts(head, body)));
+        addressed
     }
 
     pub fn body_error(&self) -> Option<BodyError> {
@@ -50,22 +114,21 @@ impl Outbound {
 
     /// What comes of `sending`, or none if the endpoint let its time pass.
     ///
-    /// Its time ends at `deadline`, but not before `timeout` has passed since it was given the last of the body so
+    /// Its time ends at `over_at`, but not before `patience` has passed since it was given the last of the body so
     /// far: an upload takes as long as it takes, and a client that stalls has limits of its own.
     pub async fn within<T>(
         &self,
-        deadline: Instant,
-        timeout: Duration,
+        mut over_at: Instant,
+        patience: Duration,
         timer: &KeptTimer,
         mut sending: Pin<&mut impl Future<Output = T>>,
     ) -> Option<T> {
-        let mut over_at = deadline;
         loop {
             if let Some(done) = timer.before(over_at, sending.as_mut()).await {
                 return Some(done);
             }
             let given_at = self.body.as_ref()?.last_given()?;
-            over_at = Some(given_at + timeout).filter(|&later| later > over_at)?;
+            over_at = Some(given_at + patience).filter(|&later| later > over_at)?;
         }
     }
 }

@@ -1,38 +1,43 @@
 //! A request's whole life.
 
-use std::{pin::pin, rc::Rc, time::Instant};
+use std::{
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
+use http_body::Body;
 use hyper::body::Incoming;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     access::AccessEntry,
-    attempt::{Attempt, Failed},
+    attempt::{self, Attempt, Cause, Failed, Sent},
     body::{BodyError, BodyLimits, EndpointBody, RequestBody, RequestBodyLimits, ResponseBody, Tail},
+    choice::NotPicked,
     client::{Client, Occupancy},
+    deadline::Deadline,
     guard::{Refusal, check_http2},
-    headers,
+    headers, hedge,
     outbound::Outbound,
     path::{self, PathError},
     pick::{self, Picked},
     respond::{self, Failure},
+    retry::{self, Next},
     router::{self, NoRoute, RouteIndex},
     state::{ServiceState, WorkerState},
     target,
     tunnel::Tunnel,
-    upstream::H1Connection,
+    upstream::{EndpointLane, H1Connection},
     worker::Worker,
 };
 use crate::{
-    model::{HashOn, Outcome, Protocol, RouteConfig},
-    plugin::PickRequest,
+    model::{HashOn, Outcome, Protocol, RouteConfig, Slot},
+    plugin::{Incoming as Asked, PickRequest},
     telemetry::{RouteCells, trace_context::X_REQUEST_ID},
 };
-
-/// Attempts for one request, the first included: two endpoints may be lost before a client sees it (nginx's
-/// and Envoy's usual `num_retries` is 1 to 2).
-const ATTEMPTS_MAX: u32 = 3;
 
 /// One request, from its head to its answer's last byte: every stage of its way, in order.
 pub async fn serve_request(client: Rc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -51,30 +56,125 @@ async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<
     let (route, service) = exchange.find_route(&state, &mut head)?;
     let (route, service) = (state.snapshot.router.route(route), &state.services[service]);
 
-    let mut pick_request = exchange.pick_request(&state, route, &head);
-    let mut asked = pick::incoming(&head, route);
+    let mut course = Course {
+        service,
+        pick: exchange.pick_request(&state, route, &head),
+        asked: pick::incoming(&head, route),
+        attempts: 0,
+        fell_back: false,
+        deadline: Deadline::new(exchange.started, &service.snapshot.config, &head.headers),
+    };
     let upgrade = exchange.prepare(&state, route, service, &mut head)?;
-    let mut outbound = exchange.outbound(&state, head, incoming)?;
+    let mut outbound = exchange.outbound(&state, route, service, head, incoming)?;
+    service.snapshot.shared.budget.request(exchange.worker().id);
 
-    let deadline = exchange.started + service.snapshot.config.timeout;
     loop {
-        let picked = pick::pick(exchange.worker(), service, pick_request, &asked)
-            .ok_or_else(|| Failure::NoEndpoint(service.snapshot.config.name.clone()))?;
-        let slot = picked.lane.endpoint.slot;
-        match exchange.attempt(service, picked, &mut outbound, deadline).await {
-            Ok((attempt, response, connection)) => {
-                return Ok(exchange.pass_on(route, service, upgrade, attempt, response, connection));
+        let tried = match exchange.pick(&mut course, &outbound).await {
+            Ok(picked) => exchange.attempt(&mut course, picked, &mut outbound).await,
+            Err(failure) => Err(failure),
+        };
+        match tried {
+            Ok(answered) if !answered.has_failed() => {
+                return Ok(exchange.pass_on(route, course.service, upgrade, answered));
             }
-            Err(failure) if outbound.is_at_hand() && pick_request.attempt + 1 < ATTEMPTS_MAX => {
-                tracing::debug!(%failure, "trying another endpoint");
-                exchange.retries += 1;
-            }
-            Err(failure) => return Err(failure),
+            failed => match retry::next(exchange, &state, &mut course, &mut outbound, &failed).await {
+                Next::PassOn => {
+                    let answered = failed?;
+                    return Ok(exchange.pass_on(route, course.service, upgrade, answered));
+                }
+                Next::Again => {
+                    if let Ok(answered) = failed {
+                        answered.discard();
+                    }
+                }
+            },
         }
-        asked.tried.push(slot);
-        pick_request.attempt += 1;
-        pick_request.random = exchange.worker().random();
-        pick_request.now_us = exchange.worker().clock.now_us();
+    }
+}
+
+/// Where a request is on its way: which service is to answer it, and what was tried.
+pub struct Course<'s> {
+    pub service: &'s Rc<ServiceState>,
+    pub pick: PickRequest,
+    pub asked: Asked,
+    /// Made, at this service.
+    pub attempts: u32,
+    /// Whether this service answers for another.
+    pub fell_back: bool,
+    pub deadline: Deadline,
+}
+
+impl<'s> Course<'s> {
+    pub fn last_tried(&self) -> Option<Slot> {
+        self.asked.tried.last().copied()
+    }
+
+    /// The next attempt.
+    pub fn again(&mut self, worker: &Worker) -> Next {
+        self.pick.attempt = self.attempts;
+        self.pick.random = worker.random();
+        self.pick.now_us = worker.clock.now_us();
+        Next::Again
+    }
+
+    /// The next attempt is at another service.
+    pub fn fall_back(&mut self, service: &'s Rc<ServiceState>, worker: &Worker) -> Next {
+        self.service = service;
+        self.fell_back = true;
+        self.attempts = 0;
+        self.asked.tried.clear();
+        self.again(worker)
+    }
+
+    /// When an attempt that begins now is over, and how long it may take after the last of the body.
+    pub fn try_times(&self) -> (tokio::time::Instant, Duration) {
+        match self.service.snapshot.config.retry.per_try_timeout {
+            Some(limit) => (self.deadline.at().min(Instant::now() + limit).into(), limit),
+            None => (self.deadline.at().into(), self.deadline.timeout),
+        }
+    }
+}
+
+/// A response head, and what brings the rest.
+pub struct Answered {
+    pub attempt: Attempt,
+    pub response: Response<Incoming>,
+    pub connection: Option<Box<H1Connection>>,
+}
+
+/// Frames of an answer that nobody wants that are read, so that its connection can be used again: those that have
+/// come with the head.
+const DISCARDED_FRAMES_MAX: usize = 4;
+
+impl Answered {
+    /// Whether it counts against the endpoint, so that another might do better.
+    pub fn has_failed(&self) -> bool {
+        self.attempt.outcome().is_some_and(Outcome::is_failure)
+    }
+
+    /// Another attempt answers. Where the rest of this answer is there already, its connection is kept.
+    pub fn discard(self) {
+        let Self { attempt, response, mut connection } = self;
+        let mut body = response.into_body();
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..DISCARDED_FRAMES_MAX {
+            if let Some(connection) = &mut connection {
+                connection.drive(&mut cx);
+            }
+            let polled = if body.is_end_stream() { Poll::Ready(None) } else { Pin::new(&mut body).poll_frame(&mut cx) };
+            match polled {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(None) => {
+                    if let Some(mut connection) = connection.take() {
+                        connection.drive(&mut cx);
+                        attempt.keep(connection);
+                    }
+                    break;
+                }
+                Poll::Ready(Some(Err(_))) | Poll::Pending => break,
+            }
+        }
+        attempt.end(None);
     }
 }
 
@@ -84,11 +184,9 @@ pub struct Exchange {
     pub started: Instant,
     pub request_id: HeaderValue,
     tail: Tail,
-    retries: u32,
+    pub retries: u32,
     route: Option<(Rc<WorkerState>, RouteIndex)>,
 }
-
-type Answered = (Attempt, Response<Incoming>, Option<Box<H1Connection>>);
 
 impl Exchange {
     fn begin(client: Rc<Client>, request: &Request<Incoming>) -> Self {
@@ -99,7 +197,7 @@ impl Exchange {
         Self { client, started, request_id, tail, retries: 0, route: None }
     }
 
-    fn worker(&self) -> &Rc<Worker> {
+    pub fn worker(&self) -> &Rc<Worker> {
         &self.client.worker
     }
 
@@ -215,7 +313,14 @@ impl Exchange {
         Ok(upgrade)
     }
 
-    fn outbound(&mut self, state: &WorkerState, head: request::Parts, incoming: Incoming) -> Result<Outbound, Failure> {
+    fn outbound(
+        &mut self,
+        state: &WorkerState,
+        route: &RouteConfig,
+        service: &ServiceState,
+        head: request::Parts,
+        incoming: Incoming,
+    ) -> Result<Outbound, Failure> {
         let limits = &state.snapshot.limits;
         let is_http2 = matches!(self.tail.occupancy, Occupancy::Http2(..));
         let limits = RequestBodyLimits {
@@ -223,58 +328,115 @@ impl Exchange {
             read_timeout: is_http2.then_some(limits.body_read_timeout),
         };
         let (body, body_state) = RequestBody::new(incoming, limits);
-        if http_body::Body::size_hint(&body).lower() > limits.bytes_max {
+        if body.size_hint().lower() > limits.bytes_max {
             return Err(Failure::Body(BodyError::TooLarge { limit: limits.bytes_max }));
         }
         if let Some(entry) = &mut self.tail.entry {
             entry.receives(body_state.as_ref());
         }
-        Ok(Outbound::new(head, body, body_state))
+        let repeatable = route.repeatable || attempt::is_idempotent(&head);
+        let kept_max = service.snapshot.config.retry.body_bytes_max;
+        Ok(Outbound::new(head, body, body_state, repeatable, kept_max))
     }
 
-    /// One attempt at one endpoint, up to the response head.
-    async fn attempt(
-        &mut self,
-        service: &ServiceState,
-        picked: Picked,
-        outbound: &mut Outbound,
-        deadline: Instant,
-    ) -> Result<Answered, Failure> {
-        let config = &service.snapshot.config;
-        let lane = Rc::clone(&picked.lane);
-        let bytes_out = self.tail.entry.as_ref().map(|entry| Rc::clone(entry.bytes_out()));
-        if let Some(entry) = &mut self.tail.entry {
-            entry.attempted(&lane.endpoint.label.to_string(), picked.version());
+    /// The endpoint for the next attempt. Waits for one where the service lets requests wait.
+    async fn pick(&self, course: &mut Course<'_>, outbound: &Outbound) -> Result<Picked, Failure> {
+        match self.pick_now(course, outbound) {
+            Err(NotPicked::Full) => Box::pin(self.wait_for_room(course, outbound)).await,
+            picked => picked.map_err(|_| Failure::NoEndpoint(course.service.snapshot.config.name.clone())),
         }
-        let attempt = Attempt::begin(self.worker(), &config.name, picked, bytes_out);
-        let request = outbound.take();
-        let result = {
-            let sending = pin!(attempt.send(&lane, request));
-            outbound.within(deadline.into(), config.timeout, &self.client.timer, sending).await
+    }
+
+    pub fn pick_now(&self, course: &Course<'_>, outbound: &Outbound) -> Result<Picked, NotPicked> {
+        let probes = outbound.may_be_repeated() || course.service.snapshot.shared.any_may_probe();
+        pick::pick(self.worker(), course.service, course.pick, &course.asked, probes)
+    }
+
+    async fn wait_for_room(&self, course: &mut Course<'_>, outbound: &Outbound) -> Result<Picked, Failure> {
+        let (config, shared) = (&course.service.snapshot.config, &course.service.snapshot.shared);
+        let shed = || {
+            shared.counts.shed.add(1);
+            Failure::Shed(config.name.clone(), config.circuit.retry_after)
         };
-        let Some(result) = result else {
-            attempt.end(Some(Outcome::TimedOut));
-            outbound.give_up();
-            return Err(Failure::TimedOut { service: config.name.clone(), after: config.timeout });
-        };
-        match result {
-            Ok((response, connection)) => Ok((attempt, response, connection)),
-            Err(Failed { cause, unsent }) => {
-                let sent = unsent.is_none();
-                outbound.give_back(unsent);
-                if let Some(error) = outbound.body_error() {
-                    attempt.end(Some(Outcome::Cancelled));
-                    outbound.give_up();
-                    return Err(match error {
-                        BodyError::Refused(refusal) => self.refused(refusal),
-                        error => Failure::Body(error),
-                    });
-                }
-                attempt.end(Some(cause.outcome()));
-                let endpoint = lane.endpoint.label.to_string();
-                Err(Failure::Attempt { service: config.name.clone(), endpoint, cause, sent })
+        let waiting = shared.wait(config.circuit.pending_max).ok_or_else(shed)?;
+        let until = course.deadline.at().min(Instant::now() + config.circuit.pending_timeout);
+        loop {
+            tokio::time::timeout_at(until.into(), waiting.freed()).await.map_err(|_| shed())?;
+            course.again(self.worker());
+            match self.pick_now(course, outbound) {
+                Ok(picked) => return Ok(picked),
+                Err(NotPicked::Full) => {}
+                Err(NotPicked::NoEndpoint) => return Err(Failure::NoEndpoint(config.name.clone())),
             }
         }
+    }
+
+    /// One attempt at one endpoint, up to the response head; two, where the policy has a second one sent.
+    async fn attempt(
+        &mut self,
+        course: &mut Course<'_>,
+        picked: Picked,
+        outbound: &mut Outbound,
+    ) -> Result<Answered, Failure> {
+        if let Some(after) = hedge::due_after(course, outbound) {
+            return Box::pin(hedge::attempt(self, course, picked, outbound, after)).await;
+        }
+        let lane = Rc::clone(&picked.lane);
+        let attempt = self.begin_attempt(course, picked);
+        let request = outbound.take(&course.deadline);
+        let (over_at, patience) = course.try_times();
+        let sent = {
+            let sending = pin!(attempt.send(&lane, request));
+            outbound.within(over_at, patience, &self.client.timer, sending).await
+        };
+        self.conclude(course, &lane, attempt, sent, outbound)
+    }
+
+    pub fn begin_attempt(&mut self, course: &mut Course<'_>, picked: Picked) -> Attempt {
+        course.asked.tried.push(picked.lane.endpoint.slot);
+        course.attempts += 1;
+        let bytes_out = self.tail.entry.as_ref().map(|entry| Rc::clone(entry.bytes_out()));
+        if let Some(entry) = &mut self.tail.entry {
+            entry.attempted(&picked.lane.endpoint.label.to_string(), picked.version());
+        }
+        Attempt::begin(self.worker(), &course.service.snapshot.config.name, picked, bytes_out)
+    }
+
+    /// What came of an attempt. None: it let its time pass.
+    pub fn conclude(
+        &mut self,
+        course: &Course<'_>,
+        lane: &EndpointLane,
+        attempt: Attempt,
+        sent: Option<Sent>,
+        outbound: &mut Outbound,
+    ) -> Result<Answered, Failure> {
+        let config = &course.service.snapshot.config;
+        let Failed { cause, unsent } = match sent {
+            Some(Ok((response, connection))) => return Ok(Answered { attempt, response, connection }),
+            Some(Err(failed)) => failed,
+            None => match config.retry.per_try_timeout.filter(|_| !course.deadline.remaining().is_zero()) {
+                Some(limit) => Failed { cause: Cause::TimedOut(limit), unsent: None },
+                None => {
+                    attempt.end(Some(Outcome::TimedOut));
+                    outbound.give_up();
+                    return Err(Failure::TimedOut { service: config.name.clone(), after: course.deadline.timeout });
+                }
+            },
+        };
+        let sent = unsent.is_none();
+        outbound.give_back(unsent);
+        if let Some(error) = outbound.body_error() {
+            attempt.end(Some(Outcome::Cancelled));
+            outbound.give_up();
+            return Err(match error {
+                BodyError::Refused(refusal) => self.refused(refusal),
+                error => Failure::Body(error),
+            });
+        }
+        attempt.end(Some(cause.outcome()));
+        let endpoint = lane.endpoint.label.to_string();
+        Err(Failure::Attempt { service: config.name.clone(), endpoint, cause, sent })
     }
 
     /// The endpoint's answer, made fit for the client.
@@ -283,9 +445,7 @@ impl Exchange {
         route: &RouteConfig,
         service: &ServiceState,
         upgrade: Option<HeaderValue>,
-        attempt: Attempt,
-        response: Response<Incoming>,
-        connection: Option<Box<H1Connection>>,
+        Answered { attempt, response, connection }: Answered,
     ) -> Response<ResponseBody> {
         let (mut head, incoming) = response.into_parts();
         let config = &service.snapshot.config;

@@ -9,6 +9,7 @@ use super::{
     body::{BodyError, ResponseBody},
     guard::Refusal,
     path::PathError,
+    upstream::ConnectError,
 };
 use crate::{model::ServiceName, telemetry::trace_context::X_REQUEST_ID};
 
@@ -27,6 +28,8 @@ pub enum Failure {
     MethodNotAllowed { allow: String },
     #[error("service {0} has no endpoint to give")]
     NoEndpoint(ServiceName),
+    #[error("service {0} has as many requests as it may have")]
+    Shed(ServiceName, std::time::Duration),
     #[error("service {service}, endpoint {endpoint}: {cause}")]
     Attempt { service: ServiceName, endpoint: String, cause: Cause, sent: bool },
     #[error("service {service} has not answered within {after:?}")]
@@ -49,7 +52,10 @@ impl Failure {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoEndpoint(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Attempt { cause: Cause::Connect(ConnectError::TooMany(_)), .. }
+            | Self::NoEndpoint(_)
+            | Self::Shed(..) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Attempt { cause: Cause::TimedOut(_), .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Attempt { .. } | Self::UnaskedUpgrade(_) | Self::Coding(_) => StatusCode::BAD_GATEWAY,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -63,7 +69,7 @@ impl Failure {
             Self::Refused(_) => "guard",
             Self::Path(_) | Self::Loop | Self::Upgrade(_) => "request",
             Self::NoRoute | Self::MethodNotAllowed { .. } => "route",
-            Self::NoEndpoint(_) => "pick",
+            Self::NoEndpoint(_) | Self::Shed(..) => "pick",
             Self::Attempt { cause: Cause::Connect(_), .. } => "connect",
             Self::Attempt { .. } | Self::TimedOut { .. } | Self::UnaskedUpgrade(_) | Self::Coding(_) => "upstream",
             Self::Body(_) => "body",
@@ -106,6 +112,9 @@ pub fn problem(failure: &Failure, request_id: &HeaderValue) -> Response<Response
     headers.insert(X_REQUEST_ID, request_id.clone());
     if failure.closes() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Failure::Shed(_, after) = failure {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
     // RFC 9110 §15.5.6.
     if let Failure::MethodNotAllowed { allow } = failure

@@ -5,8 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::router::Router;
 use crate::{
+    failover::Shared,
     model::{AccessLog, EndpointState, InstantUs, Limits, Percent, ServiceConfig, ServiceName, Slot},
-    plugin::{BalancerInstance, Version},
+    plugin::{BalancerInstance, FailoverInstance, Version},
     telemetry::{EndpointCells, PluginCells, RouteCells},
 };
 
@@ -37,6 +38,8 @@ pub struct ServiceSnapshot {
     pub endpoints: Vec<Option<EndpointState>>,
     /// When this membership was made.
     pub updated_us: InstantUs,
+    /// The same in all snapshots.
+    pub shared: Arc<Shared>,
 }
 
 impl ServiceSnapshot {
@@ -66,6 +69,11 @@ impl ServiceSnapshot {
         self.members().filter(|member| member.available && !tried.contains(&member.endpoint.slot))
     }
 
+    /// Of these, those that have not become unfit since the snapshot was made.
+    pub fn fit<'s>(&'s self, tried: &'s [Slot]) -> impl Iterator<Item = &'s EndpointState> {
+        self.eligible(tried).filter(|member| member.endpoint.fitness.is_fit())
+    }
+
     fn is_in_panic(&self) -> bool {
         let (members, available) =
             self.members().fold((0_usize, 0_usize), |(all, up), member| (all + 1, up + usize::from(member.available)));
@@ -87,32 +95,33 @@ pub enum PreparedService {
     /// Adopting it costs the same however many endpoints it has.
     Same,
     Next {
-        balancer: PreparedBalancer,
+        balancer: PreparedPolicy<BalancerInstance>,
+        failover: PreparedPolicy<FailoverInstance>,
         /// By slot, like `ServiceSnapshot::endpoints`.
         endpoints: Vec<Option<Arc<EndpointCells>>>,
     },
 }
 
-pub enum PreparedBalancer {
+pub enum PreparedPolicy<I> {
     /// The worker goes on with the instances that it has for the service of this name.
     Keep,
     Replace {
-        incumbent: PreparedInstance,
-        candidate: Option<PreparedCandidate>,
+        incumbent: PreparedInstance<I>,
+        candidate: Option<PreparedCandidate<I>>,
     },
 }
 
 /// A plugin version in use by one service on one worker.
-pub struct PreparedInstance {
+pub struct PreparedInstance<I> {
     pub version: Arc<Version>,
     /// None: the native fallback decides until the control plane brings an instance back.
-    pub instance: Option<BalancerInstance>,
+    pub instance: Option<I>,
     pub cells: Arc<PluginCells>,
 }
 
 /// A version on trial beside the incumbent.
-pub struct PreparedCandidate {
-    pub arm: PreparedInstance,
+pub struct PreparedCandidate<I> {
+    pub arm: PreparedInstance<I>,
     /// Of requests, by hash, so that one key stays with one version.
     pub percent: Percent,
 }

@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 
 use super::{body::RequestBody, io::Gathering, worker::LocalExecutor};
 use crate::{
-    model::{Endpoint, Protocol, ServiceConfig},
+    model::{Connected, Endpoint, Protocol, ServiceConfig},
     telemetry::EndpointCells,
 };
 
@@ -51,6 +51,8 @@ pub struct EndpointLane {
     pub cells: Arc<EndpointCells>,
     protocol: Protocol,
     connect_timeout: Duration,
+    /// Over all workers.
+    connections_max: u32,
     idle: RefCell<Vec<Idle>>,
     h2: H2Shared,
 }
@@ -78,6 +80,8 @@ pub enum ConnectError {
     TimedOut(Duration),
     #[error("{0}")]
     Refused(Rc<io::Error>),
+    #[error("it has {0} connections, which is as many as it may have")]
+    TooMany(u32),
     #[error("handshake failed: {0}")]
     Handshake(Rc<hyper::Error>),
 }
@@ -105,6 +109,7 @@ impl EndpointLane {
             cells,
             protocol: config.protocol,
             connect_timeout: config.connect_timeout,
+            connections_max: config.circuit.endpoint_connections_max.unwrap_or(u32::MAX),
             idle: RefCell::default(),
             h2: H2Shared::default(),
         })
@@ -123,22 +128,26 @@ impl EndpointLane {
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
         match self.protocol {
             Protocol::Http1 => {
-                let io = TokioIo::new(Gathering::new(self.dial().await?));
+                let (stream, counted) = self.dial().await?;
+                let io = TokioIo::new(Gathering::new(stream));
                 let (sender, driver) = http1::Builder::new().handshake(io).await.map_err(handshake_failed)?;
-                Ok(Connection::H1(Box::new(H1Connection { sender, driver: Some(driver), ended: false })))
+                let driver = Some(driver);
+                Ok(Connection::H1(Box::new(H1Connection { sender, driver, ended: false, _counted: counted })))
             }
             Protocol::H2 => self.share_h2().await.map(Connection::H2),
         }
     }
 
-    async fn dial(&self) -> Result<TcpStream, ConnectError> {
+    async fn dial(&self) -> Result<(TcpStream, Connected), ConnectError> {
+        let counted = self.endpoint.connect_within(self.connections_max);
+        let counted = counted.ok_or(ConnectError::TooMany(self.connections_max))?;
         let stream = tokio::time::timeout(self.connect_timeout, TcpStream::connect(self.endpoint.address))
             .await
             .map_err(|_| ConnectError::TimedOut(self.connect_timeout))?
             .map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
         self.cells.connects.add(1);
-        Ok(stream)
+        Ok((stream, counted))
     }
 
     /// Requests that arrive while one is connecting wait for that connection, and share its failure too: an
@@ -162,7 +171,8 @@ impl EndpointLane {
     }
 
     async fn dial_h2(&self) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
-        let io = TokioIo::new(self.dial().await?);
+        let (stream, counted) = self.dial().await?;
+        let io = TokioIo::new(stream);
         let (sender, driver) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(H2_STREAM_WINDOW)
@@ -176,6 +186,7 @@ impl EndpointLane {
         // Ends when the last sender is dropped or the connection breaks; its streams carry the error.
         tokio::task::spawn_local(async move {
             let _ = driver.await;
+            drop(counted);
         });
         Ok(sender)
     }
@@ -218,6 +229,7 @@ pub struct H1Connection {
     /// None once it has left a request unanswered.
     driver: Option<http1::Connection<TokioIo<Gathering>, RequestBody>>,
     ended: bool,
+    _counted: Connected,
 }
 
 impl H1Connection {

@@ -22,16 +22,17 @@ use tokio::{
 };
 
 use super::{
-    Adoption, SavedStates, WorkerEvent,
+    Adoption, SavedStates, WorkerEvent, WorkerPolicy,
     client::Client,
     guard::CoarseClock,
     listener::{self, Accepted},
     snapshot::PreparedState,
-    state::{self, Arm, CompletionQueue, Retired, ServiceState, WorkerState},
+    state::{self, Arm, CompletionQueue, Policy, Retired, ServiceState, WorkerState},
 };
 use crate::{
+    failover::Feed,
     model::{Clock, Completion, Endpoint, Limits, ServiceName, VersionId},
-    plugin::Fault,
+    plugin::{Fault, PolicyInstance},
     telemetry::{
         AccessLogSink, RouteCells, WorkerCells,
         trace_context::{X_REQUEST_ID, request_id},
@@ -51,6 +52,7 @@ const SWEEP_TICKS: u32 = 20;
 pub enum Command {
     Save {
         service: ServiceName,
+        kind: WorkerPolicy,
         reply: oneshot::Sender<SavedStates>,
     },
     Adopt {
@@ -108,6 +110,8 @@ pub struct Seat {
     pub commands: mpsc::UnboundedReceiver<Command>,
     pub events: mpsc::UnboundedSender<WorkerEvent>,
     pub retired: Retired,
+    /// To the health policies.
+    pub feed: Feed,
     pub access_log: AccessLogSink,
     pub cells: Arc<WorkerCells>,
     pub unrouted: Arc<RouteCells>,
@@ -140,6 +144,7 @@ pub struct Worker {
     next_client: Cell<u64>,
     events: mpsc::UnboundedSender<WorkerEvent>,
     retired: Retired,
+    feed: Feed,
 }
 
 /// Runs hyper's HTTP/2 streams on the worker's own thread.
@@ -182,6 +187,7 @@ async fn serve(seat: Seat) {
         next_client: Cell::new(0),
         events: seat.events,
         retired: seat.retired,
+        feed: seat.feed,
     });
     let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     let delivering = tokio::task::spawn_local(deliver_completions(Rc::clone(&worker)));
@@ -203,8 +209,8 @@ async fn obey(
 ) {
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Save { service, reply } => {
-                let _ = reply.send(worker.save(&service));
+            Command::Save { service, kind, reply } => {
+                let _ = reply.send(worker.save(&service, kind));
             }
             Command::Adopt { state, reply } => {
                 let _ = reply.send(worker.adopt(*state));
@@ -286,7 +292,7 @@ impl Worker {
             match self.state().service(service) {
                 Some(service) if std::ptr::eq(&*service.completions, queue) => self.deliver(service),
                 // The service is gone, and so is whoever wanted to know.
-                _ => queue.drain(|_| {}),
+                _ => drop(queue.take()),
             }
         } else if !self.delivery_armed.replace(true) {
             self.completions_due.notify_one();
@@ -294,20 +300,24 @@ impl Worker {
     }
 
     fn deliver(&self, service: &ServiceState) {
-        service.completions.drain(|batch| {
-            let candidate = service.policy.candidate.as_ref().map(|(_, arm)| arm);
-            for arm in std::iter::once(&service.policy.incumbent).chain(candidate) {
-                self.call(service, arm, |instance| instance.complete(batch, self.clock.now_us()));
-            }
-        });
+        let Some(batch) = service.completions.take() else { return };
+        let (completions, now_us) = (&batch.completions, self.clock.now_us());
+        for arm in service.balancer.arms() {
+            self.call(service, arm, |instance| instance.complete(completions, now_us));
+        }
+        for arm in service.failover.arms() {
+            let hedge_after_us = self.call(service, arm, |instance| instance.complete(completions, now_us));
+            arm.hedge_after_us.set(hedge_after_us.flatten());
+        }
+        self.feed.send(batch);
     }
 
     /// Calls an instance; a fault discards it and is reported. None also where there is no instance.
-    pub fn call<T>(
+    pub fn call<I: Send, T>(
         &self,
         service: &ServiceState,
-        arm: &Arm,
-        call: impl FnOnce(&mut crate::plugin::BalancerInstance) -> Result<T, Fault>,
+        arm: &Arm<I>,
+        call: impl FnOnce(&mut I) -> Result<T, Fault>,
     ) -> Option<T> {
         let mut borrowed = arm.instance.borrow_mut();
         match call(borrowed.as_mut()?) {
@@ -323,20 +333,25 @@ impl Worker {
         }
     }
 
-    fn save(&self, service: &ServiceName) -> SavedStates {
+    fn save(&self, service: &ServiceName, kind: WorkerPolicy) -> SavedStates {
         let state = self.state();
         let Some(service) = state.service(service) else { return SavedStates::default() };
         // What is known but not delivered yet belongs to what was learned.
         self.deliver(service);
         let before = thread_cpu_time();
-        let save = |arm: &Arm| self.call(service, arm, crate::plugin::BalancerInstance::save);
-        let saved = SavedStates {
-            incumbent: save(&service.policy.incumbent),
-            candidate: service.policy.candidate.as_ref().and_then(|(_, arm)| save(arm)),
+        let saved = match kind {
+            WorkerPolicy::Balancer => self.save_arms(service, &service.balancer),
+            WorkerPolicy::Failover => self.save_arms(service, &service.failover),
         };
         let took = thread_cpu_time().saturating_sub(before);
         self.saving.set(self.saving.get() + took);
         saved
+    }
+
+    fn save_arms<I: PolicyInstance>(&self, service: &ServiceState, policy: &Policy<I>) -> SavedStates {
+        let save = |arm: &Arm<I>| self.call(service, arm, I::save);
+        let candidate = policy.candidate.as_ref().and_then(|(_, arm)| save(arm));
+        SavedStates { incumbent: save(&policy.incumbent), candidate }
     }
 
     fn adopt(&self, prepared: PreparedState) -> Adoption {

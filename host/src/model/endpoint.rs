@@ -130,13 +130,26 @@ pub struct Endpoint {
     pub label: HostPort,
     /// Of what the gateway itself has found out about it. Ahead of the snapshots: the workers see it at once.
     pub fitness: Fitness,
+    /// What it can take at once, where that is measured.
+    adaptive_max: AtomicU32,
     /// Apart from the endpoint, so that a stream that outlives its report holds no slot.
     in_flight: Arc<AtomicU32>,
+    connections: Arc<AtomicU32>,
 }
 
 impl Endpoint {
     pub fn new(service: ServiceName, slot: Slot, key: u64, address: SocketAddr, label: HostPort) -> Arc<Self> {
-        Arc::new(Self { service, slot, key, address, label, fitness: Fitness::default(), in_flight: Arc::default() })
+        Arc::new(Self {
+            service,
+            slot,
+            key,
+            address,
+            label,
+            fitness: Fitness::default(),
+            adaptive_max: AtomicU32::new(u32::MAX),
+            in_flight: Arc::default(),
+            connections: Arc::default(),
+        })
     }
 
     /// Requests to it that have not ended, the whole gateway over.
@@ -149,6 +162,30 @@ impl Endpoint {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(&self.in_flight))
     }
+
+    /// The same, unless there are `max` already.
+    pub fn begin_within(&self, max: u32) -> Option<InFlight> {
+        within(&self.in_flight, max).map(InFlight)
+    }
+
+    /// What it can take at once, as far as that was measured.
+    pub fn adaptive_max(&self) -> Option<u32> {
+        Some(self.adaptive_max.load(Ordering::Relaxed)).filter(|&max| max < u32::MAX)
+    }
+
+    pub fn set_adaptive_max(&self, max: Option<u32>) {
+        self.adaptive_max.store(max.unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Open connections to it, the whole gateway over.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection until the guard is dropped, unless there are `max` already.
+    pub fn connect_within(&self, max: u32) -> Option<Connected> {
+        within(&self.connections, max).map(Connected)
+    }
 }
 
 /// Whether an endpoint is fit for traffic, by its active checks and by the service's failover policy.
@@ -156,7 +193,10 @@ impl Endpoint {
 /// Written by whoever checks and judges, read by every worker for each attempt: one load while all is well. An order
 /// between these and other memory is not needed, as nothing else hangs on them.
 #[derive(Debug, Default)]
-pub struct Fitness(AtomicU8);
+pub struct Fitness {
+    flags: AtomicU8,
+    ejections: AtomicU32,
+}
 
 impl Fitness {
     /// It failed its active checks.
@@ -170,7 +210,7 @@ impl Fitness {
     /// Whether it takes part in ordinary traffic.
     #[inline]
     pub fn is_fit(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.flags.load(Ordering::Relaxed) == 0
     }
 
     pub fn fails_checks(&self) -> bool {
@@ -190,7 +230,13 @@ impl Fitness {
         if passes { self.clear(Self::FAILS_CHECKS) } else { !self.set(Self::FAILS_CHECKS) }
     }
 
+    /// Times that it was ejected.
+    pub fn ejections(&self) -> u32 {
+        self.ejections.load(Ordering::Relaxed)
+    }
+
     pub fn eject(&self) {
+        self.ejections.fetch_add(1, Ordering::Relaxed);
         self.set(Self::EJECTED);
         self.clear(Self::PROBED | Self::PROBE_SENT);
     }
@@ -207,9 +253,13 @@ impl Fitness {
 
     /// Whether the caller's request is the one that may go to an endpoint that is being probed.
     pub fn take_probe(&self) -> bool {
-        let free = self.0.load(Ordering::Relaxed) == Self::PROBED;
+        let free = self.flags.load(Ordering::Relaxed) == Self::PROBED;
         let taken = Self::PROBED | Self::PROBE_SENT;
-        free && self.0.compare_exchange(Self::PROBED, taken, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        free && self.flags.compare_exchange(Self::PROBED, taken, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub fn has_probe_sent(&self) -> bool {
+        self.has(Self::PROBE_SENT)
     }
 
     /// What became of the last probe has been looked at: the next may be sent.
@@ -218,23 +268,41 @@ impl Fitness {
     }
 
     fn has(&self, flag: u8) -> bool {
-        self.0.load(Ordering::Relaxed) & flag != 0
+        self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
     /// Whether any was set before.
     fn set(&self, flags: u8) -> bool {
-        self.0.fetch_or(flags, Ordering::Relaxed) & flags != 0
+        self.flags.fetch_or(flags, Ordering::Relaxed) & flags != 0
     }
 
     /// Whether any was set before.
     fn clear(&self, flags: u8) -> bool {
-        self.0.fetch_and(!flags, Ordering::Relaxed) & flags != 0
+        self.flags.fetch_and(!flags, Ordering::Relaxed) & flags != 0
     }
 }
 
 /// One request in flight to an endpoint.
 #[derive(Debug)]
 pub struct InFlight(Arc<AtomicU32>);
+
+/// One connection to an endpoint.
+#[derive(Debug)]
+pub struct Connected(Arc<AtomicU32>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn within(count: &Arc<AtomicU32>, max: u32) -> Option<Arc<AtomicU32>> {
+    if count.fetch_add(1, Ordering::Relaxed) < max {
+        return Some(Arc::clone(count));
+    }
+    count.fetch_sub(1, Ordering::Relaxed);
+    None
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {

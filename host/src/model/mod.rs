@@ -18,7 +18,7 @@ pub use config::{
     AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,
     RegistryConfig,
 };
-pub use endpoint::{AddressError, Endpoint, EndpointSpec, EndpointState, Fitness, HostPort, InFlight, Slot};
+pub use endpoint::{AddressError, Connected, Endpoint, EndpointSpec, EndpointState, Fitness, HostPort, InFlight, Slot};
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
 pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
 pub use outcome::{Completion, Outcome};

@@ -131,3 +131,10 @@ pub struct CircuitLimits {
     /// What `Retry-After` says. Whole seconds; default 1 s.
     pub retry_after: Duration,
 }
+
+impl CircuitLimits {
+    /// Whether a request may have to be refused or to wait.
+    pub fn is_limited(&self) -> bool {
+        self.adaptive || self.requests_max.is_some() || self.endpoint_requests_max.is_some()
+    }
+}

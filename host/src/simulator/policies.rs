@@ -75,6 +75,18 @@ impl<I: PolicyInstance> Place<I> {
         Ok(instance)
     }
 
+    /// Another instance takes the place of this one, with what it has learned: as the gateway does it when the membership
+    /// changes, so that no worker waits for `update`.
+    pub fn succeed(&mut self, members: &[EndpointState], now_us: InstantUs) {
+        let Some(saved) = self.call(now_us, I::save) else { return };
+        match self.make(members, now_us) {
+            Ok(instance) => self.instance = Some(instance),
+            Err(_) => return self.failed(now_us),
+        }
+        // Where the successor cannot read it, it starts fresh.
+        self.call(now_us, |instance| instance.restore(&saved));
+    }
+
     /// None where there is no instance, or the call faults: the instance is discarded then.
     pub fn call<T>(&mut self, now_us: InstantUs, call: impl FnOnce(&mut I) -> Result<T, Fault>) -> Option<T> {
         match call(self.instance.as_mut()?) {
@@ -88,13 +100,13 @@ impl<I: PolicyInstance> Place<I> {
     }
 
     /// When another instance is to be made, where there is none.
-    pub fn restart_at_us(&self) -> Option<InstantUs> {
+    fn restart_at_us(&self) -> Option<InstantUs> {
         let doublings = self.faults_in_a_row.saturating_sub(1).min(20);
         let backoff_us = (BACKOFF_MIN_US << doublings).min(BACKOFF_MAX_US);
         self.instance.is_none().then(|| self.failed_us + backoff_us)
     }
 
-    pub fn restart(&mut self, members: &[EndpointState], now_us: InstantUs) {
+    fn restart(&mut self, members: &[EndpointState], now_us: InstantUs) {
         match self.make(members, now_us) {
             Ok(instance) => self.instance = Some(instance),
             Err(_) => self.failed(now_us),
@@ -157,7 +169,7 @@ impl Instances {
     /// The membership has changed, or who of it is available.
     pub fn update(&mut self, members: &[EndpointState], now_us: InstantUs) {
         for worker in &mut self.workers {
-            worker.balancer.call(now_us, |instance| instance.update(members, now_us));
+            worker.balancer.succeed(members, now_us);
         }
         if let Some(health) = &mut self.health {
             health.call(now_us, |instance| instance.update(members, now_us));

@@ -27,8 +27,8 @@ use crate::{
     plugin::{InstanceError, Observation},
 };
 
-/// How often the health policy is told (WIT `health.observe`).
-const OBSERVE_EVERY_US: u64 = 100_000;
+/// How often the health policy is told of what was seen, as in `failover::monitor`.
+const OBSERVE_EVERY_US: u64 = 50_000;
 
 /// A request's number in a run.
 type RequestId = usize;
@@ -38,8 +38,8 @@ enum Event {
     Arrival,
     /// A request's deadline is over.
     Deadline(RequestId),
-    /// A second copy is sent, if it still waits.
-    Hedge(RequestId),
+    /// An attempt has not been answered for so long that a second copy is due.
+    Hedge(AttemptId),
     Retry(RequestId),
     /// The timeout of one attempt is over.
     TryTimeout(AttemptId),
@@ -143,6 +143,7 @@ impl<'a> Simulation<'a> {
                 config: service_config(scenario),
                 endpoints: members.into_iter().map(Some).collect(),
                 updated_us: BEGIN_US,
+                shared: Arc::clone(&shared),
             },
             shared,
             judge,
@@ -174,7 +175,7 @@ impl<'a> Simulation<'a> {
                 self.schedule_arrival();
             }
             Event::Deadline(request) => self.deadline(request),
-            Event::Hedge(request) => self.hedge(request),
+            Event::Hedge(attempt) => self.hedge(attempt),
             Event::Retry(request) => self.retry(request),
             Event::TryTimeout(attempt) => self.try_timeout(attempt),
             Event::Done(attempt) => self.done(attempt),

@@ -37,6 +37,8 @@ pub struct RouteCells {
 #[repr(align(64))]
 pub struct PluginCells {
     pub picks: Counter,
+    /// Failed attempts that a failover policy was asked about.
+    pub decisions: Counter,
     /// Elapsed time of every 64th pick, in nanoseconds.
     pub pick_ns: Histogram,
     pub traps: Counter,
@@ -44,7 +46,7 @@ pub struct PluginCells {
     pub memory_overruns: Counter,
     /// Answers that break a rule of the WIT.
     pub invalid_answers: Counter,
-    /// Picks that the native fallback took instead.
+    /// Picks and decisions that the native fallback took instead.
     pub fallbacks: Counter,
     /// Of the attempts that this version picked: for the comparison of a canary with the incumbent.
     pub attempts: Counter,

@@ -133,6 +133,11 @@ fn encode_plugins(page: &mut Page, plugins: &[(Option<PluginKey>, PluginTotals)]
         .collect();
     let each = |value: fn(&PluginTotals) -> u64| rows.iter().map(move |(labels, total)| (*labels, value(total)));
     page.counter("sluice_plugin_calls", "Calls of a plugin's pick.", each(|total| total.picks))?;
+    page.counter(
+        "sluice_plugin_decisions",
+        "Calls of a plugin's decide, for failed attempts.",
+        each(|total| total.decisions),
+    )?;
     page.histogram(
         "sluice_plugin_call_duration",
         "Time of a pick; every 64th is measured.",
@@ -155,7 +160,11 @@ fn encode_plugins(page: &mut Page, plugins: &[(Option<PluginKey>, PluginTotals)]
         "Answers that break a rule of the interface.",
         each(|total| total.invalid_answers),
     )?;
-    page.counter("sluice_plugin_fallbacks", "Picks made natively in a plugin's place.", each(|total| total.fallbacks))?;
+    page.counter(
+        "sluice_plugin_fallbacks",
+        "Picks and decisions made natively in a plugin's place.",
+        each(|total| total.fallbacks),
+    )?;
     page.counter(
         "sluice_plugin_attempts",
         "Attempts at endpoints that a plugin picked.",
@@ -191,6 +200,20 @@ fn encode_gauges(page: &mut Page, gauges: &Gauges) -> fmt::Result {
         "1 while an endpoint may get traffic.",
         endpoints().map(|(labels, gauge)| (labels, f64::from(u8::from(gauge.available)))),
     )?;
+    page.counter(
+        "sluice_endpoint_ejections",
+        "Times that an endpoint was taken out of traffic by the failover policy.",
+        endpoints().map(|(labels, gauge)| (labels, u64::from(gauge.ejections))),
+    )?;
+    page.gauge(
+        "sluice_endpoint_ejected",
+        "1 while an endpoint is ejected or probed.",
+        endpoints().filter_map(|([service, endpoint], gauge)| {
+            let reason = gauge.ejected.as_deref()?;
+            Some(([service, endpoint, ("reason", reason)], 1.0))
+        }),
+    )?;
+    encode_failover(page, gauges)?;
     let versions: Vec<_> = gauges.plugins.iter().map(|gauge| gauge.version.to_string()).collect();
     let plugins = || {
         let named = gauges.plugins.iter().zip(&versions);
@@ -215,6 +238,23 @@ fn encode_gauges(page: &mut Page, gauges: &Gauges) -> fmt::Result {
         workers.iter().zip(&gauges.connections).map(|(worker, open)| ([("worker", worker.as_str())], *open as f64)),
     )?;
     page.gauge("sluice_generation", "Grows with each change of the gateway's state.", [([], gauges.generation as f64)])
+}
+
+fn encode_failover(page: &mut Page, gauges: &Gauges) -> fmt::Result {
+    let events = gauges.failover.iter().flat_map(|gauge| {
+        gauge.events.iter().map(|(event, count)| ([("service", gauge.service.as_str()), ("event", *event)], *count))
+    });
+    page.counter("sluice_failover", "What failover has done, by event.", events)?;
+    page.gauge(
+        "sluice_requests_waiting",
+        "Requests that wait for a circuit limit.",
+        gauges.failover.iter().map(|gauge| ([("service", gauge.service.as_str())], f64::from(gauge.waiting))),
+    )?;
+    page.counter(
+        "sluice_health_batches_dropped",
+        "Batches of completions that health policies never saw.",
+        [([], gauges.health_batches_dropped)],
+    )
 }
 
 fn encode_registry(page: &mut Page, registry: &RegistryGauges) -> fmt::Result {
@@ -324,7 +364,7 @@ mod tests {
     use super::*;
     use crate::{
         model::VersionId,
-        telemetry::{Change, EndpointGauges, Gauges, PluginGauges, UNROUTED},
+        telemetry::{Change, EndpointGauges, FailoverGauges, Gauges, PluginGauges, UNROUTED},
     };
 
     fn counted() -> Arc<Metrics> {
@@ -351,7 +391,15 @@ mod tests {
                 endpoint: "[::1]:80".to_owned(),
                 in_flight: 2,
                 available: true,
+                ejections: 3,
+                ejected: Some("five failures".to_owned()),
             }],
+            failover: vec![FailoverGauges {
+                service: "orders".parse().expect("a right name"),
+                events: vec![("retries", 8)],
+                waiting: 6,
+            }],
+            health_batches_dropped: 1,
             plugins: vec![PluginGauges { plugin: plugin.clone(), version, live_instances: 2, memory_bytes: 131_072 }],
             sources: vec![SourceGauges {
                 service: "orders".parse().expect("a right name"),
@@ -386,6 +434,11 @@ mod tests {
             r#"sluice_connections{worker="1"} 5.0"#,
             r#"sluice_requests_refused_total{reason="bare-lf"} 2"#,
             r#"sluice_changes_total{result="withdrawn"} 1"#,
+            r#"sluice_endpoint_ejections_total{service="orders",endpoint="[::1]:80"} 3"#,
+            r#"sluice_endpoint_ejected{service="orders",endpoint="[::1]:80",reason="five failures"} 1.0"#,
+            r#"sluice_failover_total{service="orders",event="retries"} 8"#,
+            r#"sluice_requests_waiting{service="orders"} 6.0"#,
+            "sluice_health_batches_dropped_total 1",
             "sluice_adoption_gap_seconds_count 1",
             "sluice_generation 9.0",
             r#"sluice_registry_held_leases{service="orders"} 7.0"#,

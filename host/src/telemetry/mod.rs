@@ -17,13 +17,19 @@
 //! | `sluice_endpoint_connects_total` | counter | `service`, `endpoint` | connections opened |
 //! | `sluice_endpoint_in_flight` | gauge | `service`, `endpoint` | requests that have not ended |
 //! | `sluice_endpoint_available` | gauge | `service`, `endpoint` | 1 while it may get traffic |
+//! | `sluice_endpoint_ejections_total` | counter | `service`, `endpoint` | taken out of traffic by the failover policy |
+//! | `sluice_endpoint_ejected` | gauge | `service`, `endpoint`, `reason` | 1 while it is ejected or probed |
+//! | `sluice_failover_total` | counter | `service`, `event` | retries, hedges, hedges-won, fall-backs, over-budget, shed, diverted, probes, invalid-verdicts, ejections, readmissions, overruled |
+//! | `sluice_requests_waiting` | gauge | `service` | wait for a circuit limit |
+//! | `sluice_health_batches_dropped_total` | counter | | completions that health policies never saw |
 //! | `sluice_plugin_calls_total` | counter | `service`, `plugin`, `version` | calls of `pick` |
+//! | `sluice_plugin_decisions_total` | counter | `service`, `plugin`, `version` | calls of `decide` |
 //! | `sluice_plugin_call_duration_seconds` | histogram | `service`, `plugin`, `version` | Elapsed time of every 64th `pick` |
 //! | `sluice_plugin_traps_total` | counter | `service`, `plugin`, `version` | calls that trapped |
 //! | `sluice_plugin_deadline_overruns_total` | counter | `service`, `plugin`, `version` | calls stopped for their CPU time |
 //! | `sluice_plugin_memory_overruns_total` | counter | `service`, `plugin`, `version` | calls stopped for their memory |
 //! | `sluice_plugin_invalid_answers_total` | counter | `service`, `plugin`, `version` | answers that break a rule of the WIT |
-//! | `sluice_plugin_fallbacks_total` | counter | `service`, `plugin`, `version` | picks made natively instead |
+//! | `sluice_plugin_fallbacks_total` | counter | `service`, `plugin`, `version` | picks and decisions made natively instead |
 //! | `sluice_plugin_attempts_total` | counter | `service`, `plugin`, `version` | attempts that it picked |
 //! | `sluice_plugin_attempt_failures_total` | counter | `service`, `plugin`, `version` | those of them that failed |
 //! | `sluice_plugin_attempt_duration_seconds` | histogram | `service`, `plugin`, `version` | latency of those |
@@ -74,5 +80,7 @@ pub use counter::{Counter, SharedCounter};
 pub use exposition::{EXPOSITION_CONTENT_TYPE, exposition};
 pub use histogram::{Histogram, HistogramSnapshot, LatencySummary};
 pub use process::resident_bytes;
-pub use registry::{Change, EndpointGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges, UNROUTED};
+pub use registry::{
+    Change, EndpointGauges, FailoverGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges, UNROUTED,
+};
 pub use totals::{EndpointTotals, PluginTotals, RouteTotals};

@@ -74,6 +74,9 @@ pub struct Gauges {
     pub endpoints: Vec<EndpointGauges>,
     pub plugins: Vec<PluginGauges>,
     pub sources: Vec<SourceGauges>,
+    pub failover: Vec<FailoverGauges>,
+    /// Completions that health policies never saw, in batches.
+    pub health_batches_dropped: u64,
     pub registry: RegistryGauges,
 }
 
@@ -98,6 +101,20 @@ pub struct EndpointGauges {
     pub endpoint: String,
     pub in_flight: u32,
     pub available: bool,
+    /// Since it joined.
+    pub ejections: u32,
+    /// Why it is out of traffic, while it is ejected or probed.
+    pub ejected: Option<String>,
+}
+
+/// Of what failover does for a service, since it was first configured.
+#[derive(Clone, Debug)]
+pub struct FailoverGauges {
+    pub service: ServiceName,
+    /// By what was done.
+    pub events: Vec<(&'static str, u64)>,
+    /// Requests that wait for room.
+    pub waiting: u32,
 }
 
 /// What finds a service's endpoints. Counts begin anew with another source.

@@ -83,6 +83,7 @@ impl Sum for RouteCells {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PluginTotals {
     pub picks: u64,
+    pub decisions: u64,
     /// In nanoseconds of CPU, of every 64th pick.
     pub pick_ns: HistogramSnapshot,
     pub traps: u64,
@@ -101,6 +102,7 @@ impl PluginTotals {
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             picks: self.picks.saturating_sub(earlier.picks),
+            decisions: self.decisions.saturating_sub(earlier.decisions),
             pick_ns: self.pick_ns.since(&earlier.pick_ns),
             traps: self.traps.saturating_sub(earlier.traps),
             deadline_overruns: self.deadline_overruns.saturating_sub(earlier.deadline_overruns),
@@ -124,6 +126,7 @@ impl Sum for PluginCells {
 
     fn add_to(&self, total: &mut PluginTotals) {
         total.picks += self.picks.get();
+        total.decisions += self.decisions.get();
         total.pick_ns.merge(&self.pick_ns.snapshot());
         total.traps += self.traps.get();
         total.deadline_overruns += self.deadline_overruns.get();

@@ -12,13 +12,22 @@ const PACKAGE: &str = "sluice:plugin/";
 /// How a core module begins: the magic number and its version (WebAssembly 1.0 §5.5.16).
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// The kinds, each named by the interface that only it exports, and what it may import (see `wit/world.wit`).
-const KINDS: [(&str, &[&str]); 5] = [
-    ("balancer", &["log", "load", "incoming"]),
-    ("failover", &["log", "load"]),
-    ("transaction", &["log"]),
-    ("discovery", &["log", "clock", "http", "dns", "files", "registry"]),
-    ("event-handler", &["log", "http", "state", "state-write", "events"]),
+/// What a world of `wit/world.wit` has.
+struct Kind {
+    /// The kind, named by the interface that only it exports.
+    name: &'static str,
+    /// What else it exports.
+    exports: &'static [&'static str],
+    /// What it may import.
+    imports: &'static [&'static str],
+}
+
+const KINDS: [Kind; 5] = [
+    Kind { name: "balancer", exports: &["policy"], imports: &["log", "load", "incoming"] },
+    Kind { name: "failover", exports: &["policy", "health"], imports: &["log"] },
+    Kind { name: "transaction", exports: &["policy"], imports: &["log"] },
+    Kind { name: "discovery", exports: &["policy"], imports: &["log", "clock", "http", "dns", "files", "registry"] },
+    Kind { name: "event-handler", exports: &["policy"], imports: &["log", "http", "state", "state-write", "events"] },
 ];
 
 /// What a toolchain with a C library always imports. The gateway answers some of it, and the rest traps when called.
@@ -55,13 +64,13 @@ pub fn check(component: &[u8]) -> Result<Checked> {
         names.iter().filter_map(|name| Some(name.strip_prefix(PACKAGE)?.split('@').next()?.to_owned())).collect()
     };
     let exported = ours(&exports);
-    let Some((kind, granted)) = KINDS.iter().find(|(kind, _)| exported.contains(*kind)) else {
+    let Some(Kind { name: kind, exports, imports: granted }) = KINDS.iter().find(|kind| exported.contains(kind.name))
+    else {
         bail!("it exports no kind of plugin: one of balancer, failover, transaction, discovery, event-handler");
     };
-    ensure!(
-        exported.contains("policy"),
-        "it exports {PACKAGE}{kind}, but not {PACKAGE}policy, which every plugin does"
-    );
+    if let Some(missing) = exports.iter().find(|name| !exported.contains(**name)) {
+        bail!("it exports {PACKAGE}{kind}, but not {PACKAGE}{missing}, which every {kind} plugin does");
+    }
     let mut imported = ours(&imports);
     imported.remove("types");
     for name in &imports {
@@ -121,6 +130,22 @@ mod tests {
     fn a_kind_without_the_interface_that_all_have_is_incomplete() {
         let said = refused(include_str!("../../../tests/guests/wat/half-a-balancer.wat"));
         assert!(said.contains("but not sluice:plugin/policy"), "{said}");
+    }
+
+    #[test]
+    fn half_a_failover_policy_is_incomplete_and_asks_for_no_load() {
+        let with = |import: &str, exports: &[&str]| {
+            let exports: String = exports
+                .iter()
+                .map(|name| format!(r#"(export "sluice:plugin/{name}@0.1.0" (instance $empty))"#))
+                .collect();
+            format!(r#"(component (import "sluice:plugin/{import}@0.1.0" (instance)) (instance $empty) {exports})"#)
+        };
+        let whole = ["failover", "health", "policy"];
+        let component = wat::parse_str(with("log", &whole)).expect("valid text");
+        assert_eq!(check(&component).expect("a failover policy").kind, "failover");
+        assert!(refused(&with("load", &whole)).contains("load, which a failover is not given"));
+        assert!(refused(&with("log", &["failover", "policy"])).contains("but not sluice:plugin/health"));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 
 const MANIFEST: &str = include_str!("../template/Cargo.toml.in");
-const BALANCER: &str = include_str!("../template/src/lib.rs.in");
+const BALANCER: &str = include_str!("../template/src/balancer.rs.in");
+const FAILOVER: &str = include_str!("../template/src/failover.rs.in");
 /// The versions of the SDK's dependencies that it is tested with; cargo leaves out what the crate does not use.
 const LOCK: &str = include_str!("../../Cargo.lock");
 const IGNORED: &str = "/target/\n/*.wasm\n";
@@ -83,7 +84,10 @@ const RESERVED: [&str; 60] = [
 pub fn new_crate(dir: &Path, name: &str, kind: &str) -> Result<()> {
     let source = match kind {
         "balancer" => BALANCER,
-        _ => bail!("there is no template for a {kind} in this version; there is one for a balancer"),
+        "failover" => FAILOVER,
+        _ => bail!(
+            "there is no template for a {kind} in this version; there is one for a balancer and one for a failover"
+        ),
     };
     check_name(name)?;
     let taken = dir.read_dir().is_ok_and(|mut entries| entries.next().is_some());
@@ -147,7 +151,14 @@ mod tests {
     #[test]
     fn the_copy_of_the_sdk_is_whole() {
         let has = |file: &str| SDK.iter().any(|(name, _)| *name == file);
-        for file in ["Cargo.toml", "src/lib.rs", "src/members/level.rs", "wit/world.wit", "wit/types.wit"] {
+        for file in [
+            "Cargo.toml",
+            "src/lib.rs",
+            "src/members/level.rs",
+            "src/failover/retries.rs",
+            "wit/world.wit",
+            "wit/types.wit",
+        ] {
             assert!(has(file), "{file}");
         }
     }

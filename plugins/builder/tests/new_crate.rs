@@ -7,9 +7,16 @@ const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
 
 #[test]
 fn a_new_crate_passes_its_test_and_builds_as_it_stands() {
+    for kind in ["balancer", "failover"] {
+        passes_its_test_and_builds(kind);
+    }
+}
+
+fn passes_its_test_and_builds(kind: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().join("my-policy");
-    sluice_plugin_builder::new_crate(&dir, "my-policy", "balancer").expect("a new crate");
+    let name = format!("my-{kind}");
+    let dir = folder.path().join(&name);
+    sluice_plugin_builder::new_crate(&dir, &name, kind).expect("a new crate");
 
     let mut tests = Command::new(env!("CARGO"));
     tests.args(["test", "--quiet", "--target-dir", TARGET]).current_dir(&dir);
@@ -20,12 +27,12 @@ fn a_new_crate_passes_its_test_and_builds_as_it_stands() {
     let out = folder.path().join("built");
     let (good, said) = run(&mut builder(&[&dir, Path::new(TARGET), &out]));
     assert!(good, "{said}");
-    let component = std::fs::read(out.join("my-policy.wasm")).expect("a component");
-    assert_eq!(sluice_plugin_builder::check(&component).expect("a plugin").kind, "balancer");
+    let component = std::fs::read(out.join(format!("{name}.wasm"))).expect("a component");
+    assert_eq!(sluice_plugin_builder::check(&component).expect("a plugin").kind, kind);
     assert!(component.len() < 64 * 1024, "{} bytes", component.len());
 
     let (_, said) = run(&mut builder(&[&dir, Path::new(TARGET), &out]));
-    assert!(said.contains("unchanged: balancer my-policy"), "{said}");
+    assert!(said.contains(&format!("unchanged: {kind} {name}")), "{said}");
 }
 
 #[test]

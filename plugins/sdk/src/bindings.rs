@@ -1,8 +1,8 @@
 //! What `wit-bindgen` makes of `wit/`: plain types, raw imports, and the macros behind
-//! [`balancer!`](crate::balancer!) and [`discovery!`](crate::discovery!).
+//! [`balancer!`](crate::balancer!), [`failover!`](crate::failover!) and [`discovery!`](crate::discovery!).
 //!
 //! A component's world is made of two halves, each with an `export!` of its own: what every kind has, here, and what
-//! its own kind has, in [`balancer`] and [`discovery`].
+//! its own kind has, in [`balancer`], [`failover`] and [`discovery`].
 
 wit_bindgen::generate!({
     inline: "package sluice:sdk; world every-kind { import sluice:plugin/log@0.1.0; export sluice:plugin/policy@0.1.0; }",
@@ -25,6 +25,23 @@ pub mod balancer {
         pub_export_macro: true,
         default_bindings_module: "sluice_sdk::bindings::balancer",
         with: { "sluice:plugin/types@0.1.0": crate::bindings::sluice::plugin::types },
+        disable_run_ctors_once_workaround: true,
+    });
+}
+
+/// The own half of a failover policy.
+pub mod failover {
+    wit_bindgen::generate!({
+        inline: "package sluice:sdk; world failover-half { export sluice:plugin/failover@0.1.0; export sluice:plugin/health@0.1.0; }",
+        world: "sluice:sdk/failover-half",
+        path: "wit",
+        generate_all,
+        pub_export_macro: true,
+        default_bindings_module: "sluice_sdk::bindings::failover",
+        with: { "sluice:plugin/types@0.1.0": crate::bindings::sluice::plugin::types },
+        // So that tests can compare verdicts and changes; an observation holds what cannot be compared.
+        additional_derives: [PartialEq],
+        additional_derives_ignore: ["observation"],
         disable_run_ctors_once_workaround: true,
     });
 }

@@ -1,13 +1,16 @@
 //! What a Sluice plugin is written with: a struct, one trait implementation, one macro call.
 //!
-//! [`Balancer`] shows the smallest one; [`Discovery`](discovery::Discovery) is the trait of sources of endpoints. The crate is compiled for `wasm32-unknown-unknown` and made into a
-//! component by `sluice plugin build`. Tests run natively, with [`testing`] in the gateway's place.
+//! [`Balancer`] shows the smallest one; [`Failover`](failover::Failover) is the trait of failover policies, and
+//! [`Discovery`](discovery::Discovery) that of sources of endpoints. The crate is compiled for
+//! `wasm32-unknown-unknown` and made into a component by `sluice plugin build`. Tests run natively, with [`testing`]
+//! in the gateway's place.
 //!
 //! - [`settings`]: reading a policy's settings; everything wrong is reported at once
 //! - [`members`]: priorities, panic and slow start, so that a policy only chooses among equals
 //! - [`alias`], [`random`]: weighted and uniform choice without state
 //! - [`choices`]: the best of a few drawn at random
 //! - [`hashing`]: slow start and bounded load for policies that follow a hash
+//! - [`failover`]: the usual rules for retries, outlier detection, and what is known of each endpoint
 //! - [`sort`], [`power`]: sorting and powers in little code
 //! - [`state`]: what survives a swap
 //! - [`instances`]: endpoints as people write them in JSON
@@ -20,6 +23,7 @@ pub mod balancer;
 pub mod bindings;
 pub mod choices;
 pub mod discovery;
+pub mod failover;
 pub mod hashing;
 mod imports;
 pub mod instances;

@@ -122,6 +122,17 @@ impl Settings {
         }
     }
 
+    /// Some of the named values, as a list; bit `n` of the answer, and of `default`, is the `n`-th name.
+    pub fn some_of(&mut self, key: &'static str, names: &[&str], default: u32) -> u32 {
+        let Some(value) = self.take(key) else { return default };
+        let bit = |value: &Value| names.iter().position(|name| value.text() == Some(name)).map(|n| 1 << n);
+        let bits = match &value {
+            Value::List(values) => values.iter().map(bit).try_fold(0, |bits, bit| Some(bits | bit?)),
+            _ => None,
+        };
+        bits.unwrap_or_else(|| self.wrong(key, &format!("a list of some of {}", names.join(", ")), default))
+    }
+
     /// A text such as `500 ms`, `1.5 s`, `2 min` or `1 h`, in microseconds; `default` and `range` too.
     pub fn duration_us(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let Some(value) = self.take(key) else { return default };
@@ -188,8 +199,8 @@ fn parse_duration_us(text: &str) -> Option<u64> {
     Some((json::parse_decimal(number)? * unit_us as f64).round() as u64)
 }
 
-/// To three places. The library's own formatting of floats would be a third of a small policy.
-fn decimal(value: f64) -> String {
+/// To three places: the library's own formatting of floats would be a third of a small policy.
+pub(crate) fn decimal(value: f64) -> String {
     let thousandths = (value * 1_000.0).round() as i64;
     let text = format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -247,6 +258,21 @@ mod tests {
         assert_eq!(settings.optional_number("d", 1.0..=10.0), None);
         assert_eq!(settings.integer("choices", 2, 1..=16), 2);
         assert!(lines(settings).is_empty());
+    }
+
+    #[test]
+    fn some_of_the_names_are_bits() {
+        let names = ["a", "b", "c"];
+        let mut settings = Settings::parse(r#"{"one": ["c", "a"], "none": [], "wrong": ["d"], "text": "a"}"#);
+        assert_eq!(settings.some_of("one", &names, 2), 0b101);
+        assert_eq!(settings.some_of("none", &names, 2), 0);
+        assert_eq!(settings.some_of("absent", &names, 2), 2);
+        settings.some_of("wrong", &names, 2);
+        settings.some_of("text", &names, 2);
+        assert_eq!(
+            lines(settings),
+            ["/wrong: must be a list of some of a, b, c", "/text: must be a list of some of a, b, c"]
+        );
     }
 
     #[test]

@@ -11,7 +11,10 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use crate::{Context, Endpoint, Request, Slot};
+use crate::{
+    Completion, Context, Endpoint, InstantUs, Outcome, Request, Slot,
+    failover::{Failure, Observation, Source},
+};
 
 /// What stands in for the gateway.
 #[derive(Default)]
@@ -50,6 +53,28 @@ pub fn context() -> Context {
 /// A first attempt, at time 0, with all random bits 0.
 pub fn request() -> Request {
     Request { now: 0, random: 0, hash: 0, attempt: 0 }
+}
+
+/// Of a first attempt at endpoint 0, which may be repeated and has a second left; at time 0, with all random bits 0.
+pub fn failure(outcome: Outcome) -> Failure {
+    Failure {
+        now: 0,
+        random: 0,
+        slot: Some(0),
+        outcome,
+        status: None,
+        grpc_status: None,
+        retry_after_ms: None,
+        attempts: 1,
+        remaining_us: 1_000_000,
+        repeatable: true,
+    }
+}
+
+/// Of a request that began and ended at `at`.
+pub fn traffic(slot: Slot, outcome: Outcome, at: InstantUs) -> Observation {
+    let completion = Completion { slot, outcome, at, first_byte_us: 0, total_us: 0, load_permille: None };
+    Observation { source: Source::Traffic, completion }
 }
 
 /// Forgets everything that was set.

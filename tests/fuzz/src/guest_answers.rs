@@ -133,14 +133,15 @@ fn wit() -> PathBuf {
 /// Of four endpoints, those whose bit is set in the low half; available are those also set in the high half.
 fn snapshot(membership: u8) -> ServiceSnapshot {
     let text = "[services.orders]\nendpoints = [\"127.0.0.1:9001\"]\n[[listener]]\naddress = \"127.0.0.1:0\"\n";
-    let known: Known = ["least-request".parse().expect("a name")].into_iter().collect();
+    let known: Known = ["least-request", "standard"].into_iter().map(|name| name.parse().expect("a name")).collect();
     let config = parse(text, "sluice.toml", Path::new("/"), &known).expect("the configuration is right");
     let config = config.services.into_values().next().expect("one service");
     let endpoints = (0..4_u8).map(|bit| {
         let (there, available) = (membership >> bit & 1 == 1, membership >> (bit + 4) & 1 == 1);
         there.then(|| endpoint(Slot::from(bit), available))
     });
-    ServiceSnapshot { config, endpoints: endpoints.collect(), updated_us: 1 }
+    let shared = sluice::failover::Shared::new(1, 1);
+    ServiceSnapshot { config, endpoints: endpoints.collect(), updated_us: 1, shared }
 }
 
 fn endpoint(slot: Slot, available: bool) -> EndpointState {

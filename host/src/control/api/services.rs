@@ -20,7 +20,7 @@ use crate::{
     control::{
         change::{Applied, Change, ChangeProblem, PolicyChange, Refusal},
         handle::Control,
-        publisher::DISCOVERY_SETTINGS,
+        publisher::{DISCOVERY_SETTINGS, FAILOVER_SETTINGS},
         report::{self, PolicyText, ServiceReport},
     },
 };
@@ -52,6 +52,8 @@ pub async fn show(
 pub struct ServicePatch {
     /// `null`: the configuration file's again.
     balancer: Option<PolicyText>,
+    /// `null`: the configuration file's again.
+    failover: Option<PolicyText>,
     /// Where endpoints come from. `null`: the configuration file's way again. The new source must answer first.
     discovery: Option<PolicyText>,
     /// Whether discovery may take more than half of the endpoints away.
@@ -70,22 +72,21 @@ pub async fn patch(
 ) -> Result<Json<Applied>, Problem> {
     let service = path_name(&name)?;
     let mut fields = Fields::of(json_object(request).await?);
-    if fields.take("failover").is_some() {
-        fields.refuse("failover", "is not available in this version of Sluice".to_owned());
-    }
     let known = known_plugins(&control)?;
     let balancer = policy(&mut fields, "balancer", &known);
+    let failover = policy(&mut fields, "failover", &known);
     let discovery = policy(&mut fields, "discovery", &known);
     let force = fields.optional("force", |value| value.as_bool().ok_or_else(|| "must be true or false".to_owned()));
-    if balancer.is_none() && discovery.is_none() {
+    if balancer.is_none() && failover.is_none() && discovery.is_none() {
         fields.add([ChangeProblem::plain(
-            "\"balancer\" or \"discovery\" is missing, such as {\"balancer\": {\"plugin\": \"maglev\"}}",
+            "\"balancer\", \"failover\" or \"discovery\" is missing, such as {\"balancer\": {\"plugin\": \"maglev\"}}",
         )]);
     }
     fields.finish()?;
     let change = Change::SetPolicies {
         service,
         balancer: balancer.unwrap_or_default(),
+        failover: failover.unwrap_or_default(),
         discovery: discovery.unwrap_or_default(),
         force: force.unwrap_or_default(),
     };
@@ -129,7 +130,8 @@ fn known_plugins(control: &Control) -> Result<Known, Refusal> {
 fn within_settings(refusal: Refusal) -> Refusal {
     let Refusal::Invalid { detail, mut problems } = refusal else { return refusal };
     for problem in &mut problems {
-        if !problem.pointer.is_empty() && !problem.pointer.starts_with(DISCOVERY_SETTINGS) {
+        let elsewhere = [DISCOVERY_SETTINGS, FAILOVER_SETTINGS].iter().any(|other| problem.pointer.starts_with(other));
+        if !problem.pointer.is_empty() && !elsewhere {
             problem.pointer = format!("/balancer/settings{}", problem.pointer);
         }
     }

@@ -20,7 +20,8 @@ const VERSIONS_KEPT_MAX: usize = 16;
 impl Publisher {
     /// An error means that nothing has changed.
     pub(super) async fn apply(&mut self, change: Change) -> Result<Applied, Refusal> {
-        let by_itself = matches!(change, Change::Refresh | Change::Restart { .. } | Change::Discovered { .. });
+        let by_itself =
+            matches!(change, Change::Refresh | Change::Health | Change::Restart { .. } | Change::Discovered { .. });
         let metric = match change {
             Change::GiveUp { .. } => telemetry::Change::RolledBack,
             Change::Withdraw { .. } => telemetry::Change::Withdrawn,
@@ -67,7 +68,9 @@ impl Publisher {
             if let Some(plugin) = &about.plugin {
                 block_in_place(|| self.tidy_store(plugin, if forgotten { 0 } else { VERSIONS_KEPT_MAX }));
             }
-            self.history.note(kind, about, message);
+            if let Some(message) = message {
+                self.history.note(kind, about, message);
+            }
         }
         Ok(applied)
     }
@@ -77,9 +80,10 @@ impl Publisher {
         let numbers: Vec<_> = desired.canaries.values().map(|canary| canary.number).collect();
         self.canaries.retain(&numbers);
         for service in desired.file.services.values() {
-            let plugin = &desired.policy(service).plugin;
-            if let (Some(canary), Some(active)) = (desired.canary(service), desired.active(plugin)) {
-                self.canaries.comparison(&self.metrics, canary, &service.name, plugin, active);
+            for plugin in [&desired.balancer(service).plugin, &desired.failover(service).plugin] {
+                if let (Some(canary), Some(active)) = (desired.canary(service, plugin), desired.active(plugin)) {
+                    self.canaries.comparison(&self.metrics, canary, &service.name, plugin, active);
+                }
             }
         }
     }
@@ -112,6 +116,7 @@ fn describe(change: &Change) -> String {
         Change::Discovered { memberships } => format!("endpoints found for {} services", memberships.len()),
         Change::ClearOverlay { service } => format!("removal of the overlay of service {service}"),
         Change::Refresh => "change of endpoints".to_owned(),
+        Change::Health => "change of endpoints' health".to_owned(),
         Change::Restart { service, worker, .. } => format!("restart for service {service} on worker {worker}"),
         Change::GiveUp { plugin, version, .. } => format!("automatic rollback of {plugin} {version}"),
         Change::Withdraw { plugin, .. } => format!("withdrawal of the canary of plugin {plugin}"),

@@ -52,6 +52,13 @@ pub struct Binding {
     pub candidate: Option<(VersionId, Percent)>,
 }
 
+impl Binding {
+    /// Whether the version is in use or on trial.
+    pub fn has(&self, version: VersionId) -> bool {
+        self.version == version || self.candidate.is_some_and(|(candidate, _)| candidate == version)
+    }
+}
+
 /// What finds a service's endpoints, and within which bounds: two that are equal need no new source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceBinding {
@@ -79,12 +86,20 @@ impl Desired {
         self.bases.get(plugin).map(|base| base.version)
     }
 
-    pub fn policy<'a>(&'a self, service: &'a ServiceConfig) -> &'a PolicyConfig {
-        self.overlay_policy(&service.name).unwrap_or(&service.balancer)
+    pub fn balancer<'a>(&'a self, service: &'a ServiceConfig) -> &'a PolicyConfig {
+        self.overlay_balancer(&service.name).unwrap_or(&service.balancer)
     }
 
-    pub fn overlay_policy(&self, service: &ServiceName) -> Option<&PolicyConfig> {
+    pub fn overlay_balancer(&self, service: &ServiceName) -> Option<&PolicyConfig> {
         self.overlay.services.get(service)?.balancer.as_ref()
+    }
+
+    pub fn failover<'a>(&'a self, service: &'a ServiceConfig) -> &'a PolicyConfig {
+        self.overlay_failover(&service.name).unwrap_or(&service.failover)
+    }
+
+    pub fn overlay_failover(&self, service: &ServiceName) -> Option<&PolicyConfig> {
+        self.overlay.services.get(service)?.failover.as_ref()
     }
 
     /// What finds the endpoints of a service; none where the file gives them.
@@ -117,7 +132,9 @@ impl Desired {
     /// The services that some policy of this plugin decides for.
     pub fn bound(&self, plugin: &PluginName) -> Vec<ServiceName> {
         let uses = |service: &&ServiceConfig| {
-            self.policy(service).plugin == *plugin || self.discovery(service).is_some_and(|used| used.plugin == *plugin)
+            self.balancer(service).plugin == *plugin
+                || self.failover(service).plugin == *plugin
+                || self.discovery(service).is_some_and(|used| used.plugin == *plugin)
         };
         self.file.services.values().filter(uses).map(|service| service.name.clone()).collect()
     }
@@ -125,7 +142,16 @@ impl Desired {
     /// The services that a balancer of this plugin decides for.
     pub fn balanced_by(&self, plugin: &PluginName) -> Vec<ServiceName> {
         let services = self.file.services.values();
-        services.filter(|service| self.policy(service).plugin == *plugin).map(|service| service.name.clone()).collect()
+        services
+            .filter(|service| self.balancer(service).plugin == *plugin)
+            .map(|service| service.name.clone())
+            .collect()
+    }
+
+    /// Whether it is the discovery plugin of some service.
+    pub fn is_source(&self, plugin: &PluginName) -> bool {
+        let mut services = self.file.services.values();
+        services.any(|service| self.discovery(service).is_some_and(|used| used.plugin == *plugin))
     }
 
     /// The candidate that runs in the shadow of a service's source.
@@ -134,19 +160,18 @@ impl Desired {
         canary.service.as_ref().is_none_or(|only| *only == service.name).then_some(canary.version)
     }
 
-    /// The canary that runs for a service.
-    pub fn canary(&self, service: &ServiceConfig) -> Option<&Canary> {
-        let canary = self.canaries.get(&self.policy(service).plugin)?;
+    /// The canary of this plugin that runs for a service.
+    pub fn canary(&self, service: &ServiceConfig, plugin: &PluginName) -> Option<&Canary> {
+        let canary = self.canaries.get(plugin)?;
         canary.service.as_ref().is_none_or(|only| *only == service.name).then_some(canary)
     }
 
-    /// One sentence where no version is there.
-    pub fn binding(&self, service: &ServiceConfig) -> Result<Binding, String> {
-        let policy = self.policy(service).clone();
+    /// Of one of a service's policies. One sentence where no version is there.
+    pub fn binding(&self, service: &ServiceConfig, policy: &PolicyConfig) -> Result<Binding, String> {
         let plugin = &policy.plugin;
         let version = self.active(plugin).ok_or_else(|| self.no_such_plugin(plugin))?;
-        let candidate = self.canary(service).map(|canary| (canary.version, canary.percent));
-        Ok(Binding { version, memory_bytes_max: self.memory_bytes_max(plugin), candidate, policy })
+        let candidate = self.canary(service, plugin).map(|canary| (canary.version, canary.percent));
+        Ok(Binding { version, memory_bytes_max: self.memory_bytes_max(plugin), candidate, policy: policy.clone() })
     }
 
     pub fn memory_bytes_max(&self, plugin: &PluginName) -> usize {
@@ -179,7 +204,8 @@ impl Desired {
         let mut reduced = self.clone();
         for service in services {
             let Some(config) = self.file.services.get(service) else { continue };
-            reduced.overlay.plugins.remove(&self.policy(config).plugin);
+            reduced.overlay.plugins.remove(&self.balancer(config).plugin);
+            reduced.overlay.plugins.remove(&self.failover(config).plugin);
             if let Some(discovery) = self.discovery(config) {
                 reduced.overlay.plugins.remove(&discovery.plugin);
             }

@@ -1,7 +1,5 @@
 //! What the predecessors have learned, given to their successors.
 
-use std::sync::Arc;
-
 use tokio::task::JoinSet;
 
 use super::{
@@ -9,65 +7,70 @@ use super::{
     blocking::Blocking,
     desired::Binding,
     instances::{Arms, ArmsByService, FaultInMaking, Recipe, Recipes},
-    plan::Plan,
+    places::{Keepers, Placed},
+    plan::{HEALTH_PLACE, Plan},
 };
 use crate::{
     control::change::{Refusal, Restore},
-    gateway::{Gateway, SavedStates},
+    gateway::SavedStates,
     model::{ServiceName, VersionId},
-    plugin::{BalancerInstance, InstanceError},
+    plugin::InstanceError,
 };
 
 /// One pair of instances with what their predecessors saved.
-struct Heir {
+struct Heir<I> {
     /// Of the service, in the plan.
     index: usize,
-    worker: usize,
-    arms: Arms,
+    /// Among the places of its kind.
+    nth: usize,
+    place: usize,
+    arms: Arms<I>,
     incumbent_state: Option<Vec<u8>>,
     candidate_state: Option<Vec<u8>>,
 }
 
-/// Asks every worker for what its instances have learned and restores it into those that replace them. A state that is
+/// Asks every place for what its instances have learned and restores it into those that replace them. A state that is
 /// not taken over fails nothing; it is reported. An instance that faults on it is made once more, without it.
-pub async fn inherit(
-    gateway: &Arc<Gateway>,
+pub async fn inherit<I: Placed>(
+    keepers: &Keepers,
     before: &Published,
     plan: &Plan,
     recipes: &[Recipes],
-    arms: ArmsByService,
+    arms: ArmsByService<I>,
     mut seed: impl FnMut() -> u64,
-) -> Result<(ArmsByService, Vec<Restore>, Vec<FaultInMaking>), Refusal> {
-    let (mut done, by_worker) = sort_by_worker(before, plan, arms);
+) -> Result<(ArmsByService<I>, Vec<Restore>, Vec<FaultInMaking>), Refusal> {
+    let places = I::places(keepers.gateway.worker_count());
+    let (mut done, by_place) = sort_by_place(before, plan, arms);
     let mut saving = JoinSet::new();
-    for (worker, heirs) in by_worker.into_iter().enumerate() {
-        let gateway = Arc::clone(gateway);
+    for (nth, (heirs, place)) in by_place.into_iter().zip(places).enumerate() {
+        let keepers = keepers.clone();
         saving.spawn(async move {
             let mut saved = Vec::with_capacity(heirs.len());
             for (index, service, arms) in heirs {
-                let states = gateway.save(worker, &service).await.map_err(|_| Refusal::ShuttingDown)?;
-                saved.push((index, worker, arms, states));
+                let states = I::saved(&keepers, place, &service).await?;
+                saved.push((index, (nth, place), arms, states));
             }
             Ok::<_, Refusal>(saved)
         });
     }
     let mut restoring = Blocking::new();
     while let Some(saved) = saving.join_next().await {
-        for (index, worker, arms, states) in saved.map_err(|error| Refusal::Failed(error.to_string()))?? {
-            let binding = &plan.services[index].binding;
+        for (index, (nth, place), arms, states) in saved.map_err(|error| Refusal::Failed(error.to_string()))?? {
+            let binding = I::binding(&plan.services[index]);
             let name = &plan.snapshot.services[index].config.name;
-            let old = before.service(name).expect("only services that were there have heirs").binding;
+            let old = before.snapshot.by_name.get(name).and_then(|&old| before.services.get(old));
+            let old = I::published(old.expect("only services that were there have heirs"));
             let (incumbent_state, candidate_state) = share_out(states, old, binding);
-            let heir = Heir { index, worker, arms, incumbent_state, candidate_state };
+            let heir = Heir { index, nth, place, arms, incumbent_state, candidate_state };
             let (recipes, seeds) = (recipes[index].clone(), (seed(), seed()));
             restoring.spawn(move || restore(heir, &recipes, seeds)).await;
         }
     }
     let (mut restores, mut faults) = (Vec::new(), Vec::new());
     while let Some(restored) = restoring.next().await {
-        let Restored { index, worker, arms, reports, faulted } =
+        let Restored { index, nth, arms, reports, faulted, .. } =
             restored.map_err(|error| Refusal::Failed(error.to_string()))?;
-        done[index][worker] = Some(arms);
+        done[index][nth] = Some(arms);
         restores.extend(reports);
         faults.extend(faulted);
     }
@@ -75,21 +78,21 @@ pub async fn inherit(
     Ok((done, restores, faults))
 }
 
-type ByWorker = Vec<Vec<(usize, ServiceName, Arms)>>;
+type ByPlace<I> = Vec<Vec<(usize, ServiceName, Arms<I>)>>;
 
-/// Takes out the instances that have predecessors, by worker.
-fn sort_by_worker(before: &Published, plan: &Plan, arms: ArmsByService) -> (ArmsByService, ByWorker) {
-    let workers = arms.first().map_or(0, Vec::len);
-    let mut by_worker: ByWorker = (0..workers).map(|_| Vec::new()).collect();
+/// Takes out the instances that have predecessors, by place.
+fn sort_by_place<I>(before: &Published, plan: &Plan, arms: ArmsByService<I>) -> (ArmsByService<I>, ByPlace<I>) {
+    let places = arms.first().map_or(0, Vec::len);
+    let mut by_place: ByPlace<I> = (0..places).map(|_| Vec::new()).collect();
     let mut rest = Vec::with_capacity(arms.len());
     for (index, of_service) in arms.into_iter().enumerate() {
         let name = &plan.snapshot.services[index].config.name;
         let has_predecessors = before.service(name).is_some();
-        let mut left = Vec::with_capacity(workers);
-        for (worker, arms) in of_service.into_iter().enumerate() {
+        let mut left = Vec::with_capacity(places);
+        for (nth, arms) in of_service.into_iter().enumerate() {
             match arms {
                 Some(arms) if has_predecessors => {
-                    by_worker[worker].push((index, name.clone(), arms));
+                    by_place[nth].push((index, name.clone(), arms));
                     left.push(None);
                 }
                 arms => left.push(arms),
@@ -97,7 +100,7 @@ fn sort_by_worker(before: &Published, plan: &Plan, arms: ArmsByService) -> (Arms
         }
         rest.push(left);
     }
-    (rest, by_worker)
+    (rest, by_place)
 }
 
 /// Who gets which state: its own version's where that was there, else the incumbent's, so that a candidate begins with
@@ -115,18 +118,19 @@ fn share_out(states: SavedStates, old: &Binding, new: &Binding) -> (Option<Vec<u
 }
 
 /// A pair of instances that has what it takes over.
-struct Restored {
+struct Restored<I> {
     index: usize,
-    worker: usize,
-    arms: Arms,
+    nth: usize,
+    place: usize,
+    arms: Arms<I>,
     reports: Vec<Restore>,
     /// Of instances that had to be made once more and could not.
     faulted: Vec<FaultInMaking>,
 }
 
-fn restore(heir: Heir, recipes: &Recipes, seeds: (u64, u64)) -> Restored {
-    let Heir { index, worker, arms, incumbent_state, candidate_state } = heir;
-    let mut restored = Restored { index, worker, arms, reports: Vec::new(), faulted: Vec::new() };
+fn restore<I: Placed>(heir: Heir<I>, recipes: &Recipes, seeds: (u64, u64)) -> Restored<I> {
+    let Heir { index, nth, place, arms, incumbent_state, candidate_state } = heir;
+    let mut restored = Restored { index, nth, place, arms, reports: Vec::new(), faulted: Vec::new() };
     let incumbent = restored.arms.incumbent.take();
     restored.arms.incumbent = restored.restore_one(&recipes.incumbent, incumbent, incumbent_state, seeds.0);
     if let Some(recipe) = &recipes.candidate {
@@ -136,14 +140,8 @@ fn restore(heir: Heir, recipes: &Recipes, seeds: (u64, u64)) -> Restored {
     restored
 }
 
-impl Restored {
-    fn restore_one(
-        &mut self,
-        recipe: &Recipe,
-        instance: Option<BalancerInstance>,
-        state: Option<Vec<u8>>,
-        seed: u64,
-    ) -> Option<BalancerInstance> {
+impl<I: Placed> Restored<I> {
+    fn restore_one(&mut self, recipe: &Recipe, instance: Option<I>, state: Option<Vec<u8>>, seed: u64) -> Option<I> {
         let (mut instance, state) = match (instance, state.filter(|state| !state.is_empty())) {
             (Some(instance), Some(state)) => (instance, state),
             (instance, _) => return instance,
@@ -154,16 +152,22 @@ impl Restored {
             Err(fault) => (Some(format!("it failed in {fault}")), self.make_again(recipe, seed)),
         };
         let (service, version) = (recipe.service.config.name.clone(), recipe.version.id());
-        self.reports.push(Restore { service, worker: self.worker, version, bytes: state.len(), problem });
+        self.reports.push(Restore {
+            service,
+            worker: Some(self.place).filter(|&place| place != HEALTH_PLACE),
+            version,
+            bytes: state.len(),
+            problem,
+        });
         instance
     }
 
     /// It was made a moment ago; should it fail now, the fallback decides and the supervisor tries again.
-    fn make_again(&mut self, recipe: &Recipe, seed: u64) -> Option<BalancerInstance> {
+    fn make_again(&mut self, recipe: &Recipe, seed: u64) -> Option<I> {
         match recipe.make(seed) {
             Ok(instance) => Some(instance),
             Err(InstanceError::Fault(fault)) => {
-                self.faulted.push(FaultInMaking::of(recipe, self.worker, fault));
+                self.faulted.push(FaultInMaking::of(recipe, self.place, fault));
                 None
             }
             Err(error) => {

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use super::{
     blocking::Blocking,
     desired::Binding,
+    places::Placed,
     plan::{Instances, Plan},
 };
 use crate::{
     control::change::ChangeProblem,
     gateway::ServiceSnapshot,
-    model::{Clock, EndpointState, ServiceName, VersionId},
-    plugin::{BalancerInstance, Fault, InstanceError, PolicyContext, Version},
+    model::{Clock, ServiceName, VersionId},
+    plugin::{Fault, InstanceError, PolicyContext, Version},
 };
 
-/// New instances of one service on one worker.
-pub struct Arms {
+/// New instances of one service at one place.
+pub struct Arms<I> {
     /// None: its version faults, and the native fallback decides.
-    pub incumbent: Option<BalancerInstance>,
+    pub incumbent: Option<I>,
     /// None where there is no canary, too.
-    pub candidate: Option<BalancerInstance>,
+    pub candidate: Option<I>,
 }
 
 /// A version that was in use already and faulted when new instances were made: no reason to refuse a change, but
@@ -38,8 +39,8 @@ impl FaultInMaking {
     }
 }
 
-/// By service, in the plan's order, and by worker; none where the worker keeps what it has.
-pub type ArmsByService = Vec<Vec<Option<Arms>>>;
+/// By service, in the plan's order, and by place; none where what is there stays.
+pub type ArmsByService<I> = Vec<Vec<Option<Arms<I>>>>;
 
 /// What making an instance of one version for one service takes.
 #[derive(Clone)]
@@ -55,16 +56,16 @@ pub struct Recipe {
 
 impl Recipe {
     /// Instantiates, configures and tells the membership. Milliseconds to seconds, of CPU: not for an async task.
-    pub fn make(&self, seed: u64) -> Result<BalancerInstance, InstanceError> {
-        let mut instance = self.version.balancer(&PolicyContext {
+    pub fn make<I: Placed>(&self, seed: u64) -> Result<I, InstanceError> {
+        let context = PolicyContext {
             name: self.service.config.name.to_string(),
             settings: self.settings.clone(),
             seed,
             memory_bytes_max: self.memory_bytes_max,
             clock: self.clock,
-        })?;
-        let members: Vec<EndpointState> = self.service.members().cloned().collect();
-        instance.update(&members, self.clock.now_us())?;
+        };
+        let mut instance = I::make(&self.version, &context)?;
+        instance.update(&I::members(&self.service), self.clock.now_us())?;
         Ok(instance)
     }
 }
@@ -78,25 +79,25 @@ pub struct Recipes {
 
 /// Makes all instances that the plan asks for, several services at a time. Answers with every problem of every
 /// service.
-pub async fn make_all(
+pub async fn make_all<I: Placed>(
     plan: &Plan,
     recipes: &[Recipes],
     workers: usize,
     mut seed: impl FnMut() -> u64,
-) -> Result<(ArmsByService, Vec<FaultInMaking>), Vec<ChangeProblem>> {
+) -> Result<(ArmsByService<I>, Vec<FaultInMaking>), Vec<ChangeProblem>> {
+    let places = I::places(workers);
     let mut making = Blocking::new();
     for (index, (service, recipes)) in plan.services.iter().zip(recipes).enumerate() {
-        if service.instances == Instances::Keep {
+        let instances = I::instances(service);
+        if *instances == Instances::Keep {
             continue;
         }
-        let on: Vec<_> = (0..workers)
-            .filter(|&worker| service.instances.replaced_on(worker))
-            .map(|worker| (worker, seed(), seed()))
-            .collect();
+        let at: Vec<_> =
+            places.iter().map(|&place| (place, instances.replaced_on(place).then(|| (seed(), seed())))).collect();
         let recipes = recipes.clone();
-        making.spawn(move || (index, make_for_service(&recipes, workers, &on))).await;
+        making.spawn(move || (index, make_for_service::<I>(&recipes, &at))).await;
     }
-    let mut arms: ArmsByService = plan.services.iter().map(|_| (0..workers).map(|_| None).collect()).collect();
+    let mut arms: ArmsByService<I> = plan.services.iter().map(|_| places.iter().map(|_| None).collect()).collect();
     let (mut faults, mut problems) = (Vec::new(), Vec::new());
     while let Some(made) = making.next().await {
         match made {
@@ -112,47 +113,55 @@ pub async fn make_all(
     if problems.is_empty() { Ok((arms, faults)) } else { Err(problems) }
 }
 
-type Made = (Vec<Option<Arms>>, Vec<FaultInMaking>);
+type Made<I> = (Vec<Option<Arms<I>>>, Vec<FaultInMaking>);
 
-fn make_for_service(recipes: &Recipes, workers: usize, on: &[(usize, u64, u64)]) -> Result<Made, Vec<ChangeProblem>> {
-    let mut arms: Vec<Option<Arms>> = (0..workers).map(|_| None).collect();
+/// The seeds are none where what is there stays.
+fn make_for_service<I: Placed>(
+    recipes: &Recipes,
+    at: &[(usize, Option<(u64, u64)>)],
+) -> Result<Made<I>, Vec<ChangeProblem>> {
+    let mut arms = Vec::with_capacity(at.len());
     let mut faults = Vec::new();
-    for &(worker, incumbent_seed, candidate_seed) in on {
-        let incumbent = make_one(&recipes.incumbent, worker, incumbent_seed, &mut faults)?;
+    for &(place, seeds) in at {
+        let Some((incumbent_seed, candidate_seed)) = seeds else {
+            arms.push(None);
+            continue;
+        };
+        let incumbent = make_one(&recipes.incumbent, place, incumbent_seed, &mut faults)?;
         let candidate = match &recipes.candidate {
-            Some(recipe) => make_one(recipe, worker, candidate_seed, &mut faults)?,
+            Some(recipe) => make_one(recipe, place, candidate_seed, &mut faults)?,
             None => None,
         };
-        arms[worker] = Some(Arms { incumbent, candidate });
+        arms.push(Some(Arms { incumbent, candidate }));
     }
     Ok((arms, faults))
 }
 
 /// None where a version that is in use faults.
-fn make_one(
+fn make_one<I: Placed>(
     recipe: &Recipe,
-    worker: usize,
+    place: usize,
     seed: u64,
     faults: &mut Vec<FaultInMaking>,
-) -> Result<Option<BalancerInstance>, Vec<ChangeProblem>> {
+) -> Result<Option<I>, Vec<ChangeProblem>> {
     match recipe.make(seed) {
         Ok(instance) => Ok(Some(instance)),
         Err(InstanceError::Fault(fault)) if recipe.in_use => {
-            faults.push(FaultInMaking::of(recipe, worker, fault));
+            faults.push(FaultInMaking::of(recipe, place, fault));
             Ok(None)
         }
-        Err(error) => Err(problems_of(recipe, error)),
+        Err(error) => Err(problems_of::<I>(recipe, error)),
     }
 }
 
-fn problems_of(recipe: &Recipe, error: InstanceError) -> Vec<ChangeProblem> {
+fn problems_of<I: Placed>(recipe: &Recipe, error: InstanceError) -> Vec<ChangeProblem> {
     let service = &recipe.service.config.name;
     let (plugin, version) = (recipe.version.plugin(), recipe.version.id());
     match error {
         InstanceError::Settings(problems) => problems
             .into_iter()
             .map(|problem| ChangeProblem {
-                pointer: problem.path,
+                pointer: format!("{}{}", I::SETTINGS, problem.path),
                 message: problem.message,
                 service: Some(service.clone()),
             })
@@ -167,7 +176,7 @@ fn problems_of(recipe: &Recipe, error: InstanceError) -> Vec<ChangeProblem> {
 }
 
 /// The recipes for a plan, from versions that have been loaded.
-pub fn recipes(
+pub fn recipes<I: Placed>(
     plan: &Plan,
     clock: Clock,
     version: impl Fn(&Binding, VersionId) -> Arc<Version>,
@@ -176,7 +185,7 @@ pub fn recipes(
     let services = plan.snapshot.services.iter().zip(&plan.services);
     services
         .map(|(snapshot, service)| {
-            let binding = &service.binding;
+            let binding = I::binding(service);
             let recipe = |id: VersionId| Recipe {
                 version: version(binding, id),
                 service: Arc::clone(snapshot),

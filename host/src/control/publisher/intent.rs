@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Published, Publisher, desired::Desired, transaction::Draft};
+use super::{
+    Published, Publisher,
+    desired::Desired,
+    plan::{HEALTH_PLACE, Restarted, place},
+    transaction::Draft,
+};
 use crate::{
     control::{
         change::{Change, PolicyChange, Refusal},
@@ -18,12 +23,13 @@ pub struct Intent {
     pub draft: Draft,
     pub kind: HistoryKind,
     pub about: About,
-    pub message: String,
+    /// None: it is told elsewhere.
+    pub message: Option<String>,
 }
 
 impl Intent {
     fn new(desired: Desired, kind: HistoryKind, message: impl Into<String>) -> Self {
-        Self { draft: Draft::of(desired), kind, about: About::default(), message: message.into() }
+        Self { draft: Draft::of(desired), kind, about: About::default(), message: Some(message.into()) }
     }
 
     pub fn of_plugin(
@@ -34,12 +40,12 @@ impl Intent {
         what: impl std::fmt::Display,
     ) -> Self {
         let about = About { plugin: Some(plugin.clone()), version, ..About::default() };
-        Self { draft, kind, about, message: format!("plugin {plugin}: {what}") }
+        Self { draft, kind, about, message: Some(format!("plugin {plugin}: {what}")) }
     }
 
     fn of_service(desired: Desired, kind: HistoryKind, service: &ServiceName, what: impl std::fmt::Display) -> Self {
         let about = About { service: Some(service.clone()), ..About::default() };
-        Self { draft: Draft::of(desired), kind, about, message: format!("service {service}: {what}") }
+        Self { draft: Draft::of(desired), kind, about, message: Some(format!("service {service}: {what}")) }
     }
 }
 
@@ -52,6 +58,7 @@ impl Publisher {
                 Ok(Intent::new(desired, HistoryKind::Reloaded, "the configuration was read again"))
             }
             Change::Refresh => Ok(Intent::new(desired, HistoryKind::MembershipChanged, "endpoints came or went")),
+            Change::Health => Ok(Intent { message: None, ..Intent::new(desired, HistoryKind::MembershipChanged, "") }),
             Change::Push { plugin, component } => self.push(desired, &plugin, component).await,
             Change::Upload { plugin, component } => self.upload(desired, &plugin, component).await,
             Change::Activate { plugin, version } => self.activate(desired, &plugin, version),
@@ -63,19 +70,20 @@ impl Publisher {
             }
             Change::EndCanary { plugin } => self.end_canary(desired, &plugin),
             Change::Withdraw { plugin, number, reason } => self.withdraw(desired, &plugin, number, &reason),
-            Change::SetPolicies { service, balancer, discovery, force } => {
-                set_policies(desired, &service, balancer, discovery, force)
+            Change::SetPolicies { service, balancer, failover, discovery, force } => {
+                set_policies(desired, &service, [balancer, failover, discovery], force)
             }
             Change::Discovered { memberships } => Ok(discovered(desired, memberships)),
             Change::ClearOverlay { service } => clear_overlay(desired, &service),
             Change::Restart { service, worker, version } => {
-                if before.plugin_of(&service, version).is_none() || worker >= self.gateway.worker_count() {
+                let exists = worker == HEALTH_PLACE || worker < self.gateway.worker_count();
+                if before.plugin_of(&service, version).is_none() || !exists {
                     return Err(Refusal::Conflict(format!("service {service} does not use version {version}")));
                 }
-                let what = format!("worker {worker} has a new instance of version {version}");
+                let what = format!("{} has a new instance of version {version}", place(worker));
                 let mut intent = Intent::of_service(desired, HistoryKind::Restarted, &service, what);
                 intent.about.version = Some(version);
-                intent.draft.restarts.push((service, worker));
+                intent.draft.restarts.push(Restarted { service, worker, version });
                 Ok(intent)
             }
         }
@@ -85,17 +93,18 @@ impl Publisher {
 fn set_policies(
     mut desired: Desired,
     service: &ServiceName,
-    balancer: PolicyChange,
-    discovery: PolicyChange,
+    [balancer, failover, discovery]: [PolicyChange; 3],
     force: bool,
 ) -> Result<Intent, Refusal> {
     must_have_service(&desired, service)?;
     let mut overlay = desired.overlay.services.remove(service).unwrap_or_default();
     let mut what = Vec::new();
     let reopened = discovery != PolicyChange::Keep;
-    for (name, change, place) in
-        [("balancer", balancer, &mut overlay.balancer), ("discovery", discovery, &mut overlay.discovery)]
-    {
+    for (name, change, place) in [
+        ("balancer", balancer, &mut overlay.balancer),
+        ("failover", failover, &mut overlay.failover),
+        ("discovery", discovery, &mut overlay.discovery),
+    ] {
         match change {
             PolicyChange::Keep => {}
             PolicyChange::Clear => {

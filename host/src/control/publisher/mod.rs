@@ -12,13 +12,15 @@ mod durable;
 mod inherit;
 mod instances;
 mod intent;
+mod places;
 mod plan;
 mod reload;
 mod sources;
 mod transaction;
 mod versions;
 
-pub use plan::route_label;
+pub use places::FAILOVER_SETTINGS;
+pub use plan::{HEALTH_PLACE, place, route_label};
 pub use reload::bases;
 pub use sources::{DISCOVERY_SETTINGS, Opened};
 
@@ -44,6 +46,7 @@ use super::{
 };
 use crate::{
     config::ConfigErrors,
+    failover::Monitor,
     gateway::{Gateway, ServiceSnapshot, Snapshot, WorkerEvent},
     model::{Clock, Config, PluginName, ServiceName, VersionId},
     plugin::{ComponentStore, Runtime, Version},
@@ -72,7 +75,8 @@ pub struct Published {
 
 #[derive(Clone)]
 pub struct PublishedService {
-    pub binding: Binding,
+    pub balancer: Binding,
+    pub failover: Binding,
     pub source: Option<SourceBinding>,
     pub shadow: Option<VersionId>,
     pub slots: SlotTable,
@@ -84,7 +88,8 @@ pub struct PublishedService {
 #[derive(Clone, Copy)]
 pub struct ServiceInForce<'a> {
     pub snapshot: &'a Arc<ServiceSnapshot>,
-    pub binding: &'a Binding,
+    pub balancer: &'a Binding,
+    pub failover: &'a Binding,
     pub source: Option<&'a SourceBinding>,
     pub slots: &'a SlotTable,
     pub waiting: usize,
@@ -94,8 +99,12 @@ impl Published {
     pub fn service(&self, name: &ServiceName) -> Option<ServiceInForce<'_>> {
         let index = *self.snapshot.by_name.get(name)?;
         let (snapshot, service) = (self.snapshot.services.get(index)?, self.services.get(index)?);
-        let PublishedService { binding, source, slots, waiting, .. } = service;
-        Some(ServiceInForce { snapshot, binding, source: source.as_ref(), slots, waiting: *waiting })
+        let PublishedService { balancer, failover, source, slots, waiting, .. } = service;
+        Some(ServiceInForce { snapshot, balancer, failover, source: source.as_ref(), slots, waiting: *waiting })
+    }
+
+    pub(super) fn published(&self, name: &ServiceName) -> Option<&PublishedService> {
+        self.services.get(*self.snapshot.by_name.get(name)?)
     }
 
     /// Versions with live instances, and those that are needed though they have none.
@@ -105,9 +114,11 @@ impl Published {
 
     /// The plugin that a service's version belongs to, if the service has that version.
     pub fn plugin_of(&self, service: &ServiceName, version: VersionId) -> Option<&PluginName> {
-        let binding = self.service(service)?.binding;
-        let has = binding.version == version || binding.candidate.is_some_and(|(candidate, _)| candidate == version);
-        has.then_some(&binding.policy.plugin)
+        let service = self.service(service)?;
+        [service.balancer, service.failover]
+            .into_iter()
+            .find(|binding| binding.has(version))
+            .map(|binding| &binding.policy.plugin)
     }
 }
 
@@ -147,6 +158,7 @@ pub struct Parts {
     pub events: mpsc::UnboundedSender<WorkerEvent>,
     pub read_config: ReadConfig,
     pub sources: Arc<Sources>,
+    pub monitor: Arc<Monitor>,
     /// Of the plugins' seeds.
     pub seed: u64,
 }
@@ -165,6 +177,7 @@ pub struct Publisher {
     events: mpsc::UnboundedSender<WorkerEvent>,
     read_config: ReadConfig,
     sources: Arc<Sources>,
+    monitor: Arc<Monitor>,
     random: fastrand::Rng,
     current: watch::Sender<Option<Arc<Published>>>,
     canaries_started: u64,
@@ -175,7 +188,7 @@ impl Publisher {
     /// version that is damaged, say), the service starts without it, and that is reported.
     pub async fn start(parts: Parts, desired: Desired) -> Result<Self, Refusal> {
         let Parts { gateway, runtime, store, overlay_file, names, metrics, canaries, history, .. } = parts;
-        let Parts { gone, clock, events, read_config, sources, seed, .. } = parts;
+        let Parts { gone, clock, events, read_config, sources, monitor, seed, .. } = parts;
         let (current, _) = watch::channel(None);
         let mut publisher = Self {
             gateway,
@@ -191,6 +204,7 @@ impl Publisher {
             events,
             read_config,
             sources,
+            monitor,
             random: fastrand::Rng::with_seed(seed),
             current,
             canaries_started: 0,
@@ -225,6 +239,7 @@ impl Publisher {
 
     async fn run(mut self, mut changes: mpsc::Receiver<(Change, oneshot::Sender<Result<Applied, Refusal>>)>) {
         let (names, sources) = (Arc::clone(&self.names), Arc::clone(&self.sources));
+        let monitor = Arc::clone(&self.monitor);
         let mut retry = tokio::time::interval(SLOT_RETRY);
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -235,6 +250,7 @@ impl Publisher {
                     let _ = answer.send(self.apply(change).await);
                 }
                 () = sources.found() => self.take_found().await,
+                () = monitor.changed() => drop(self.apply(Change::Health).await),
                 () = names.changed() => drop(self.apply(Change::Refresh).await),
                 _ = retry.tick() => {
                     if self.someone_waits() {

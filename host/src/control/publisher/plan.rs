@@ -12,10 +12,11 @@ use super::{
 use crate::{
     control::{
         change::ChangeProblem,
-        membership::{SlotTable, membership, names::Names, same_members},
+        membership::{Membership, SlotTable, membership, names::Names, same_members},
     },
+    failover::Shared,
     gateway::{ServiceSnapshot, Snapshot, router::Router},
-    model::{InstantUs, PluginName, RouteConfig, ServiceConfig, ServiceName, VersionId},
+    model::{EndpointState, InstantUs, PluginName, RouteConfig, ServiceConfig, ServiceName, VersionId},
 };
 
 /// Everything decided, nothing made yet.
@@ -29,7 +30,10 @@ pub struct Plan {
 }
 
 pub struct ServicePlan {
-    pub binding: Binding,
+    pub balancer: PolicyPlan,
+    pub failover: PolicyPlan,
+    /// Of the failover policy's one instance beside the workers.
+    pub health: Instances,
     /// None where the file gives the endpoints.
     pub source: Option<SourceBinding>,
     /// The candidate beside it.
@@ -37,7 +41,29 @@ pub struct ServicePlan {
     pub slots: SlotTable,
     /// Endpoints that wait for a slot.
     pub waiting: usize,
+}
+
+/// One policy of a service.
+pub struct PolicyPlan {
+    pub binding: Binding,
     pub instances: Instances,
+}
+
+/// An instance to be made anew though nothing else changed for it.
+#[derive(Clone, Debug)]
+pub struct Restarted {
+    pub service: ServiceName,
+    /// Or [`HEALTH_PLACE`].
+    pub worker: usize,
+    pub version: VersionId,
+}
+
+/// In a worker's stead where an instance is meant that judges over health, of which each service has one.
+pub const HEALTH_PLACE: usize = usize::MAX;
+
+/// What a place is called.
+pub fn place(worker: usize) -> String {
+    if worker == HEALTH_PLACE { "the watch over health".to_owned() } else { format!("worker {worker}") }
 }
 
 /// Which workers get new instances.
@@ -63,10 +89,11 @@ impl Plan {
     pub fn needed_versions(&self) -> BTreeMap<(PluginName, VersionId), Vec<ServiceName>> {
         let mut needed: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (service, plan) in self.snapshot.services.iter().zip(&self.services) {
-            let Binding { policy, version, candidate, .. } = &plan.binding;
-            let versions = std::iter::once(*version).chain(candidate.map(|(version, _)| version));
-            for version in versions {
-                needed.entry((policy.plugin.clone(), version)).or_default().push(service.config.name.clone());
+            for Binding { policy, version, candidate, .. } in [&plan.balancer.binding, &plan.failover.binding] {
+                let versions = std::iter::once(*version).chain(candidate.map(|(version, _)| version));
+                for version in versions {
+                    needed.entry((policy.plugin.clone(), version)).or_default().push(service.config.name.clone());
+                }
             }
             if let Some(SourceBinding { policy, version, .. }) = &plan.source {
                 for version in std::iter::once(*version).chain(plan.shadow) {
@@ -78,7 +105,12 @@ impl Plan {
     }
 
     pub fn keeps_all_instances(&self) -> bool {
-        self.services.iter().all(|service| service.instances == Instances::Keep)
+        let kept = |service: &ServicePlan| {
+            [&service.balancer.instances, &service.failover.instances, &service.health]
+                .iter()
+                .all(|instances| **instances == Instances::Keep)
+        };
+        self.services.iter().all(kept)
     }
 }
 
@@ -87,14 +119,14 @@ pub fn plan(
     before: Option<&Published>,
     desired: Desired,
     names: &Names,
-    restarts: &[(ServiceName, usize)],
+    restarts: &[Restarted],
+    workers: usize,
     now_us: InstantUs,
 ) -> Result<Plan, Vec<ChangeProblem>> {
     let mut problems = Vec::new();
     let (mut snapshots, mut services, mut unresolved) = (Vec::new(), Vec::new(), Vec::new());
     for config in desired.file.services.values() {
-        let (binding, source) = match desired.binding(config).and_then(|binding| Ok((binding, desired.source(config)?)))
-        {
+        let bindings = match Bindings::of(&desired, config) {
             Ok(bindings) => bindings,
             Err(message) => {
                 problems.push(ChangeProblem::of(&config.name, message));
@@ -102,7 +134,7 @@ pub fn plan(
             }
         };
         let (snapshot, service, names) =
-            plan_service(before, &desired, config, (binding, source), names, restarts, now_us);
+            plan_service(before, &desired, config, bindings, names, restarts, workers, now_us);
         unresolved.extend(names.into_iter().map(|name| (config.name.clone(), name)));
         snapshots.push(snapshot);
         services.push(service);
@@ -125,13 +157,31 @@ pub fn plan(
     Ok(Plan { snapshot, services, unresolved, desired })
 }
 
+/// What decides for one service.
+struct Bindings {
+    balancer: Binding,
+    failover: Binding,
+    source: Option<SourceBinding>,
+}
+
+impl Bindings {
+    fn of(desired: &Desired, config: &ServiceConfig) -> Result<Self, String> {
+        Ok(Self {
+            balancer: desired.binding(config, desired.balancer(config))?,
+            failover: desired.binding(config, desired.failover(config))?,
+            source: desired.source(config)?,
+        })
+    }
+}
+
 fn plan_service(
     before: Option<&Published>,
     desired: &Desired,
     config: &ServiceConfig,
-    (binding, source): (Binding, Option<SourceBinding>),
+    Bindings { balancer, failover, source }: Bindings,
     names: &Names,
-    restarts: &[(ServiceName, usize)],
+    restarts: &[Restarted],
+    workers: usize,
     now_us: InstantUs,
 ) -> (Arc<ServiceSnapshot>, ServicePlan, Vec<String>) {
     let same_specs = before.is_some_and(|before| same_specs(before, desired, config));
@@ -139,12 +189,17 @@ fn plan_service(
     let slots = before.map_or_else(|| SlotTable::new(config.name.clone()), |before| before.slots.clone());
     let old_endpoints = before.map_or(&[][..], |before| &before.snapshot.endpoints);
     let members = match before.filter(|before| same_specs && before.waiting == 0) {
-        Some(_) => None,
+        Some(_) => judged_anew(old_endpoints, &slots, now_us),
         None => Some(membership(desired.endpoints(config), names, slots.clone(), old_endpoints, now_us)),
     };
     let shadow = desired.shadow(config);
     let discovery = source.as_ref().map(|source| source.policy.clone());
-    let config = ServiceConfig { balancer: binding.policy.clone(), discovery, ..config.clone() };
+    let config = ServiceConfig {
+        balancer: balancer.policy.clone(),
+        failover: failover.policy.clone(),
+        discovery,
+        ..config.clone()
+    };
     let same_members = match &members {
         Some(members) => before.is_some_and(|before| same_members(&before.snapshot.endpoints, &members.endpoints)),
         None => true,
@@ -160,19 +215,54 @@ fn plan_service(
             config,
             updated_us: before.filter(|_| same_members).map_or(now_us, |before| before.snapshot.updated_us),
             endpoints: endpoints.unwrap_or_else(|| old_endpoints.to_vec()),
+            shared: before.map_or_else(|| Shared::new(workers, now_us), |before| Arc::clone(&before.snapshot.shared)),
         }),
     };
-    let restarted: BTreeSet<_> =
-        restarts.iter().filter(|(service, _)| *service == snapshot.config.name).map(|&(_, worker)| worker).collect();
-    let instances = if !same_members || before.is_none_or(|before| *before.binding != binding) {
-        Instances::ReplaceAll
-    } else if restarted.is_empty() {
-        Instances::Keep
-    } else {
-        Instances::ReplaceOn(restarted)
+    let restarted = |binding: &Binding, place: &dyn Fn(usize) -> bool| -> BTreeSet<usize> {
+        let ours = restarts.iter().filter(|restart| restart.service == snapshot.config.name && place(restart.worker));
+        ours.filter(|restart| binding.has(restart.version)).map(|restart| restart.worker).collect()
     };
-    let plan = ServicePlan { binding, source, shadow, slots, waiting, instances };
+    let on_worker = |worker: usize| worker != HEALTH_PLACE;
+    let instances = |anew: bool, restarted: BTreeSet<usize>| match restarted {
+        _ if anew => Instances::ReplaceAll,
+        restarted if restarted.is_empty() => Instances::Keep,
+        restarted => Instances::ReplaceOn(restarted),
+    };
+    let other_failover = before.is_none_or(|before| *before.failover != failover);
+    let plan = ServicePlan {
+        health: instances(other_failover, restarted(&failover, &|worker| worker == HEALTH_PLACE)),
+        failover: PolicyPlan {
+            instances: instances(other_failover, restarted(&failover, &on_worker)),
+            binding: failover,
+        },
+        balancer: PolicyPlan {
+            instances: instances(
+                !same_members || before.is_none_or(|before| *before.balancer != balancer),
+                restarted(&balancer, &on_worker),
+            ),
+            binding: balancer,
+        },
+        source,
+        shadow,
+        slots,
+        waiting,
+    };
     (snapshot, plan, unresolved)
+}
+
+/// The same endpoints with what is known of their fitness now; none where that is what it was.
+fn judged_anew(old: &[Option<EndpointState>], slots: &SlotTable, now_us: InstantUs) -> Option<Membership> {
+    let available = |member: &EndpointState| member.healthy && member.endpoint.fitness.is_fit();
+    if old.iter().flatten().all(|member| member.available == available(member)) {
+        return None;
+    }
+    let judge = |member: &EndpointState| {
+        let available = available(member);
+        let since_us = if member.available == available { member.since_us } else { now_us };
+        EndpointState { available, since_us, ..member.clone() }
+    };
+    let endpoints = old.iter().map(|member| member.as_ref().map(judge)).collect();
+    Some(Membership { endpoints, slots: slots.clone(), waiting: 0, unresolved: Vec::new() })
 }
 
 /// Whether a service's endpoints are the very list that they were, and none of them a name that may mean others by now:

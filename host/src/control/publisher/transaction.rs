@@ -13,24 +13,26 @@ use super::{
     desired::{Binding, Desired},
     durable::stored,
     inherit::inherit,
-    instances::{Arms, ArmsByService, FaultInMaking, Recipes, make_all, recipes},
-    plan::{Plan, plan, route_label},
+    instances::{Arms, ArmsByService, FaultInMaking, Recipe, Recipes, make_all, recipes},
+    places::{Keepers, Placed},
+    plan::{HEALTH_PLACE, Plan, Restarted, plan, route_label},
     sources::Opened,
 };
 use crate::{
     control::change::{Applied, ChangeProblem, Refusal, Restore, WorkerAdoption},
+    failover::{HealthArm, HealthArms, ServiceWatch},
     gateway::{
-        Adoption, PreparedBalancer, PreparedCandidate, PreparedInstance, PreparedService, PreparedState, WorkerEvent,
+        Adoption, PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, WorkerEvent,
     },
     model::{PluginName, ServiceName, VersionId},
-    plugin::Version,
+    plugin::{BalancerInstance, FailoverInstance, HealthInstance, Version},
 };
 
 /// A change as far as it is known before anything is made.
 pub struct Draft {
     pub desired: Desired,
     /// Instances to make anew though nothing else changed for them.
-    pub restarts: Vec<(ServiceName, usize)>,
+    pub restarts: Vec<Restarted>,
     /// Loaded already.
     pub loaded: Vec<Arc<Version>>,
     /// Components to keep on disk, if the change comes about.
@@ -59,11 +61,20 @@ impl Draft {
 
 pub type Versions = HashMap<(PluginName, VersionId), Arc<Version>>;
 
+/// Instances of one kind.
+struct MadeOfKind<I> {
+    recipes: Vec<Recipes>,
+    arms: ArmsByService<I>,
+    restores: Vec<Restore>,
+    faults: Vec<FaultInMaking>,
+}
+
 /// Everything made, nothing changed yet.
 struct Prepared {
     plan: Plan,
     versions: Versions,
     states: Vec<PreparedState>,
+    watches: Vec<ServiceWatch>,
     restores: Vec<Restore>,
     faults: Vec<FaultInMaking>,
 }
@@ -75,8 +86,9 @@ impl Publisher {
         let opened = self.open_sources(before.as_deref(), &mut draft).await?;
         self.names.learn(host_names(&draft.desired)).await;
         let now_us = self.clock.now_us();
-        let plan = plan(before.as_deref(), draft.desired, &self.names, &draft.restarts, now_us)
-            .map_err(|problems| Refusal::invalid("the change was refused", problems))?;
+        let plan =
+            plan(before.as_deref(), draft.desired, &self.names, &draft.restarts, self.gateway.worker_count(), now_us)
+                .map_err(|problems| Refusal::invalid("the change was refused", problems))?;
         let Some(before) = before else {
             return self.publish(None, plan, opened, draft.loaded, draft.components).await;
         };
@@ -135,7 +147,7 @@ impl Publisher {
             false => Some(self.stage(&prepared.plan.desired, &components)?),
         };
         self.book_canaries(&prepared.plan.desired);
-        let Prepared { plan, versions, states, restores, faults } = prepared;
+        let Prepared { plan, versions, states, watches, restores, faults } = prepared;
         let adoptions = match self.gateway.adopt(states).await {
             Ok(adoptions) => adoptions,
             Err(_) => {
@@ -143,6 +155,7 @@ impl Publisher {
                 return Err(Refusal::ShuttingDown);
             }
         };
+        self.monitor.watch(watches, gone_services(before.as_deref(), &plan)).await;
         let mut warnings: Vec<_> = plan.unresolved.iter().map(|(service, host)| unresolved(service, host)).collect();
         let generation = plan.snapshot.generation;
         self.note_replacements(&plan);
@@ -167,26 +180,45 @@ impl Publisher {
     ) -> Result<Prepared, Refusal> {
         let refused = |problems| Refusal::invalid("the change was refused", problems);
         let versions = self.load(before, &plan.desired, plan.needed_versions(), loaded).await.map_err(refused)?;
+        let balancers = self.make::<BalancerInstance>(before, &plan, &versions).await?;
+        let failovers = self.make::<FailoverInstance>(before, &plan, &versions).await?;
+        let health = self.make::<HealthInstance>(before, &plan, &versions).await?;
+        let mut restores = balancers.restores;
+        restores.extend(failovers.restores.into_iter().chain(health.restores));
+        let mut faults = balancers.faults;
+        faults.extend(failovers.faults.into_iter().chain(health.faults));
+        let watches = self.watches(before, &plan, &health.recipes, health.arms);
+        let states =
+            self.states(before, &plan, (&balancers.recipes, balancers.arms), (&failovers.recipes, failovers.arms));
+        Ok(Prepared { plan, versions, states, watches, restores, faults })
+    }
+
+    /// All instances of one kind that the plan asks for, with what their predecessors have learned.
+    async fn make<I: Placed>(
+        &mut self,
+        before: Option<&Published>,
+        plan: &Plan,
+        versions: &Versions,
+    ) -> Result<MadeOfKind<I>, Refusal> {
         let version = |binding: &Binding, id| Arc::clone(&versions[&(binding.policy.plugin.clone(), id)]);
         let in_use = |service: &ServiceName, new: &Binding, id| {
-            let old = before.and_then(|before| before.service(service)).map(|service| service.binding);
+            let old = before.and_then(|before| Some(I::published(before.published(service)?)));
             old.is_some_and(|old| {
-                let old_candidate = old.candidate.map(|(version, _)| version);
-                (old.version == id || old_candidate == Some(id))
-                    && old.policy == new.policy
-                    && old.memory_bytes_max == new.memory_bytes_max
+                old.has(id) && old.policy == new.policy && old.memory_bytes_max == new.memory_bytes_max
             })
         };
-        let recipes = recipes(&plan, self.clock, version, in_use);
+        let recipes = recipes::<I>(plan, self.clock, version, in_use);
         let workers = self.gateway.worker_count();
-        let (arms, mut faults) = make_all(&plan, &recipes, workers, || self.random.u64(..)).await.map_err(refused)?;
+        let refused = |problems| Refusal::invalid("the change was refused", problems);
+        let made = make_all(plan, &recipes, workers, || self.random.u64(..)).await;
+        let (arms, mut faults) = made.map_err(refused)?;
+        let keepers = Keepers { gateway: Arc::clone(&self.gateway), monitor: Arc::clone(&self.monitor) };
         let (arms, restores, faulted) = match before {
-            Some(before) => inherit(&self.gateway, before, &plan, &recipes, arms, || self.random.u64(..)).await?,
+            Some(before) => inherit(&keepers, before, plan, &recipes, arms, || self.random.u64(..)).await?,
             None => (arms, Vec::new(), Vec::new()),
         };
         faults.extend(faulted);
-        let states = self.states(before, &plan, &recipes, arms);
-        Ok(Prepared { plan, versions, states, restores, faults })
+        Ok(MadeOfKind { recipes, arms, restores, faults })
     }
 
     /// Every version that the plan needs: those loaded before, and the rest in parallel.
@@ -238,14 +270,14 @@ impl Publisher {
         &self,
         before: Option<&Published>,
         plan: &Plan,
-        recipes: &[Recipes],
-        arms: ArmsByService,
+        (balancer_recipes, balancers): (&[Recipes], ArmsByService<BalancerInstance>),
+        (failover_recipes, failovers): (&[Recipes], ArmsByService<FailoverInstance>),
     ) -> Vec<PreparedState> {
         let workers = self.gateway.worker_count();
         let mut states: Vec<_> = (0..workers)
             .map(|worker| PreparedState {
                 snapshot: Arc::clone(&plan.snapshot),
-                services: Vec::with_capacity(arms.len()),
+                services: Vec::with_capacity(balancers.len()),
                 routes: plan
                     .snapshot
                     .router
@@ -255,60 +287,109 @@ impl Publisher {
                     .collect(),
             })
             .collect();
-        for (index, of_service) in arms.into_iter().enumerate() {
+        for (index, of_service) in balancers.into_iter().zip(failovers).enumerate() {
             let service = &plan.snapshot.services[index];
             let name = &service.config.name;
             let old = before.and_then(|before| before.service(name));
             let same_snapshot = old.is_some_and(|old| Arc::ptr_eq(old.snapshot, service));
-            for (worker, arms) in of_service.into_iter().enumerate() {
-                if arms.is_none() && same_snapshot {
+            for (worker, (balancer, failover)) in of_service.0.into_iter().zip(of_service.1).enumerate() {
+                if balancer.is_none() && failover.is_none() && same_snapshot {
                     states[worker].services.push(PreparedService::Same);
                     continue;
                 }
-                let balancer = match arms {
-                    Some(arms) => self.replacement(worker, name, &recipes[index], &plan.services[index].binding, arms),
-                    None => PreparedBalancer::Keep,
-                };
+                let service_plan = &plan.services[index];
+                let (balancer_recipes, failover_recipes) = (&balancer_recipes[index], &failover_recipes[index]);
+                let balancer =
+                    self.replacement(worker, name, balancer_recipes, &service_plan.balancer.binding, balancer);
+                let failover =
+                    self.replacement(worker, name, failover_recipes, &service_plan.failover.binding, failover);
                 let cells = |address| self.metrics.endpoint(worker, name, &format!("{address}"));
                 let endpoints = service
                     .endpoints
                     .iter()
                     .map(|member| member.as_ref().map(|member| cells(member.endpoint.address)))
                     .collect();
-                states[worker].services.push(PreparedService::Next { balancer, endpoints });
+                states[worker].services.push(PreparedService::Next { balancer, failover, endpoints });
             }
         }
         states
     }
 
-    fn replacement(
+    fn replacement<I>(
         &self,
         worker: usize,
         service: &ServiceName,
         recipes: &Recipes,
         binding: &Binding,
-        arms: Arms,
-    ) -> PreparedBalancer {
+        arms: Option<Arms<I>>,
+    ) -> PreparedPolicy<I> {
+        let Some(arms) = arms else { return PreparedPolicy::Keep };
         let arm = |version: &Arc<Version>, instance| PreparedInstance {
             cells: self.metrics.plugin(worker, service, version.plugin(), version.id()),
             version: Arc::clone(version),
             instance,
         };
         let candidate = recipes.candidate.as_ref().zip(binding.candidate);
-        PreparedBalancer::Replace {
+        PreparedPolicy::Replace {
             incumbent: arm(&recipes.incumbent.version, arms.incumbent),
             candidate: candidate
                 .map(|(recipe, (_, percent))| PreparedCandidate { arm: arm(&recipe.version, arms.candidate), percent }),
         }
     }
 
+    /// What the watch over health has to be told.
+    fn watches(
+        &self,
+        before: Option<&Published>,
+        plan: &Plan,
+        recipes: &[Recipes],
+        arms: ArmsByService<HealthInstance>,
+    ) -> Vec<ServiceWatch> {
+        let workers = self.gateway.worker_count();
+        let mut watches = Vec::new();
+        for (index, of_service) in arms.into_iter().enumerate() {
+            let snapshot = &plan.snapshot.services[index];
+            let name = &snapshot.config.name;
+            let arm = |recipe: &Recipe, instance| HealthArm {
+                // Beside the workers' own, which only they write to.
+                cells: self.metrics.plugin(workers, name, recipe.version.plugin(), recipe.version.id()),
+                version: Arc::clone(&recipe.version),
+                instance,
+            };
+            let health = of_service.into_iter().flatten().next().map(|arms| HealthArms {
+                incumbent: arm(&recipes[index].incumbent, arms.incumbent),
+                candidate: recipes[index].candidate.as_ref().map(|recipe| arm(recipe, arms.candidate)),
+            });
+            let old = before.and_then(|before| before.service(name));
+            let changed = old.is_none_or(|old| !Arc::ptr_eq(old.snapshot, snapshot));
+            if health.is_some() || changed {
+                watches.push(ServiceWatch {
+                    service: name.clone(),
+                    limits: snapshot.config.ejection.clone(),
+                    shared: Arc::clone(&snapshot.shared),
+                    members: changed.then(|| snapshot.members().cloned().collect()),
+                    health,
+                });
+            }
+        }
+        watches
+    }
+
     /// Instances that were gone are so no more where new ones were adopted.
     fn note_replacements(&self, plan: &Plan) {
         self.gone.retain_services(|service| plan.snapshot.by_name.contains_key(service));
         for (snapshot, service) in plan.snapshot.services.iter().zip(&plan.services) {
-            let workers = 0..self.gateway.worker_count();
-            for worker in workers.filter(|&worker| service.instances.replaced_on(worker)) {
-                self.gone.replaced(&snapshot.config.name, worker);
+            let name = &snapshot.config.name;
+            for (plan, binding) in [
+                (&service.balancer.instances, &service.balancer.binding),
+                (&service.failover.instances, &service.failover.binding),
+                (&service.health, &service.failover.binding),
+            ] {
+                let workers = 0..self.gateway.worker_count();
+                let places = workers.chain(std::iter::once(HEALTH_PLACE));
+                for place in places.filter(|&place| plan.replaced_on(place)) {
+                    self.gone.replaced(name, place, |version| binding.has(version));
+                }
             }
         }
     }
@@ -323,7 +404,8 @@ impl Publisher {
         let services = services
             .into_iter()
             .map(|service| PublishedService {
-                binding: service.binding,
+                balancer: service.balancer.binding,
+                failover: service.failover.binding,
                 source: service.source,
                 shadow: service.shadow,
                 slots: service.slots,
@@ -345,6 +427,11 @@ impl Publisher {
         self.metrics.adopted(adoption.gap);
         WorkerAdoption { worker, gap_us: u64::try_from(adoption.gap.as_micros()).unwrap_or(u64::MAX) }
     }
+}
+
+fn gone_services(before: Option<&Published>, plan: &Plan) -> Vec<ServiceName> {
+    let old = before.into_iter().flat_map(|before| before.snapshot.by_name.keys());
+    old.filter(|name| !plan.snapshot.by_name.contains_key(*name)).cloned().collect()
 }
 
 /// Whether a service differs though its instances stay.

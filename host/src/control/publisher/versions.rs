@@ -134,7 +134,7 @@ impl Publisher {
         self.canaries_started += 1;
         let (started_at, number) = (SystemTime::now(), self.canaries_started);
         desired.canaries.insert(plugin.clone(), Canary { version, percent, service, started_at, number });
-        let what = if desired.balanced_by(plugin).is_empty() {
+        let what = if desired.is_source(plugin) {
             format!("version {version} is asked in the shadow of the one in use, and nothing that it says is in force")
         } else {
             format!("{} % of requests go to version {version}", percent.get())

@@ -1,6 +1,7 @@
 //! What `GET` shows: plain values made from what is in force and what has been counted.
 
 mod discovery;
+mod failover;
 mod plugins;
 mod services;
 

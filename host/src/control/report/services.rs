@@ -7,13 +7,17 @@ use utoipa::ToSchema;
 
 use super::{
     discovery::{self, DiscoveryReport},
+    failover::{self, FailoverReport},
     plugins::{ArmReport, CanaryReport, LatencyReport, arm, canary},
 };
 use crate::{
     control::{
         change::Refusal,
         handle::Control,
-        publisher::{Published, ServiceInForce, desired::Source},
+        publisher::{
+            HEALTH_PLACE, Published, ServiceInForce,
+            desired::{Binding, Source},
+        },
     },
     model::{
         EndpointSpec, EndpointState, Outcome, PluginName, PolicyConfig, Protocol, ServiceConfig, ServiceName, VersionId,
@@ -26,6 +30,8 @@ pub struct ServiceReport {
     #[schema(value_type = String)]
     pub name: ServiceName,
     pub balancer: PolicyReport,
+    /// What happens when an endpoint fails.
+    pub failover: FailoverReport,
     /// What finds the endpoints; absent where the configuration file gives them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discovery: Option<DiscoveryReport>,
@@ -42,7 +48,7 @@ pub struct ServiceReport {
     /// To the response head, of all attempts.
     pub first_byte: LatencyReport,
     pub limits: LimitsReport,
-    /// What the version in use did since the gateway started.
+    /// What the balancer's version in use did since the gateway started.
     pub plugin: ArmReport,
     pub instances: Vec<InstanceReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,9 +86,20 @@ pub struct EndpointReport {
     pub weight: u32,
     pub priority: u32,
     pub zone: String,
+    /// Whether it takes part in ordinary traffic.
     pub available: bool,
+    /// What its source says.
+    pub healthy: bool,
+    pub standing: StandingReport,
+    /// Whether it fails its active checks.
+    pub fails_checks: bool,
     /// Requests that have not ended.
     pub in_flight: u32,
+    /// What it can take at once, where that is measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive_max: Option<u32>,
+    /// Open now.
+    pub connections: u32,
     pub attempts: u64,
     pub failures: u64,
     /// Attempts that have ended, by outcome; those that never happened are left out.
@@ -108,10 +125,24 @@ pub struct Sourced {
     pub source: Source,
 }
 
-/// A plugin instance's place on one worker.
+/// What the service's failover policy has decided of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StandingReport {
+    Admitted,
+    Ejected,
+    /// One request at a time finds out whether it is fit.
+    Probed,
+}
+
+/// A plugin instance's place.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InstanceReport {
-    pub worker: usize,
+    /// `balancer`, `failover`, or `health`.
+    pub decides: &'static str,
+    /// Absent for the one that judges over health.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<usize>,
     #[schema(value_type = String)]
     pub version: VersionId,
     pub state: InstanceState,
@@ -160,14 +191,20 @@ fn report(
     totals: &EndpointTotals,
 ) -> ServiceReport {
     let config = &service.snapshot.config;
-    let binding = service.binding;
+    let binding = service.balancer;
     let plugin = &binding.policy.plugin;
     let endpoints: Vec<_> = service.snapshot.members().map(|member| endpoint(control, member)).collect();
     let file = current.desired.file.services.get(&config.name);
-    let running = file.and_then(|file| current.desired.canary(file));
+    let running = file.and_then(|file| current.desired.canary(file, plugin));
     let one = || std::iter::once(config.name.clone());
     ServiceReport {
-        balancer: policy(current, binding.version, config, file),
+        balancer: policy_report(
+            config,
+            "balancer",
+            binding,
+            current.desired.overlay_balancer(&config.name).and(file).map(|file| &file.balancer),
+        ),
+        failover: failover::report(control, current, service, file),
         discovery: discovery::report(control, current, service),
         waiting: service.waiting,
         unresolved: unresolved(control, file.map_or(&[], |file| current.desired.endpoints(file))),
@@ -184,17 +221,21 @@ fn report(
     }
 }
 
-fn policy(
-    current: &Published,
-    version: VersionId,
+/// `overlaid`: what would hold without the overlay, where there is one.
+pub(super) fn policy_report(
     config: &ServiceConfig,
-    file: Option<&ServiceConfig>,
+    key: &str,
+    binding: &Binding,
+    overlaid: Option<&PolicyConfig>,
 ) -> PolicyReport {
     let text = |policy: &PolicyConfig| PolicyText { plugin: policy.plugin.clone(), settings: policy.settings.clone() };
-    let overlaid = current.desired.overlay_policy(&config.name).and(file);
-    let PolicyText { plugin, settings } = text(&config.balancer);
-    let source = if overlaid.is_some() { Source::Overlay } else { source(config, "balancer") };
-    PolicyReport { plugin, version, settings, source, overlaid: overlaid.map(|file| text(&file.balancer)) }
+    let PolicyText { plugin, settings } = text(&binding.policy);
+    let source = if overlaid.is_some() { Source::Overlay } else { source(config, key) };
+    PolicyReport { plugin, version: binding.version, settings, source, overlaid: overlaid.map(text) }
+}
+
+pub(super) fn duration_text(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
 }
 
 fn endpoint(control: &Control, member: &EndpointState) -> EndpointReport {
@@ -209,7 +250,16 @@ fn endpoint(control: &Control, member: &EndpointState) -> EndpointReport {
         priority: member.priority,
         zone: member.zone.clone(),
         available: member.available,
+        healthy: member.healthy,
+        standing: match &endpoint.fitness {
+            fitness if fitness.is_ejected() => StandingReport::Ejected,
+            fitness if fitness.is_probed() => StandingReport::Probed,
+            _ => StandingReport::Admitted,
+        },
+        fails_checks: endpoint.fitness.fails_checks(),
         in_flight: endpoint.in_flight(),
+        adaptive_max: endpoint.adaptive_max(),
+        connections: endpoint.connections(),
         attempts: totals.attempts(),
         failures: totals.failures(),
         outcomes: outcomes.map(|(outcome, count)| (outcome.as_str(), count)).collect(),
@@ -227,12 +277,12 @@ fn unresolved(control: &Control, endpoints: &[EndpointSpec]) -> Vec<String> {
 
 fn limits(config: &ServiceConfig) -> LimitsReport {
     let sourced = |key: &str, value: String| Sourced { value, source: source(config, key) };
-    let duration = |key, value: Duration| sourced(key, humantime::format_duration(value).to_string());
+    let duration = |key, value: Duration| sourced(key, duration_text(value));
     let protocol = match config.protocol {
         Protocol::Http1 => "http/1.1",
         Protocol::H2 => "h2",
     };
-    let max_duration = config.max_duration.map(|max| humantime::format_duration(max).to_string());
+    let max_duration = config.max_duration.map(duration_text);
     LimitsReport {
         timeout: duration("timeout", config.timeout),
         idle_timeout: duration("idle_timeout", config.idle_timeout),
@@ -248,21 +298,26 @@ pub(super) fn source(config: &ServiceConfig, key: &str) -> Source {
 
 fn instances(control: &Control, service: ServiceInForce<'_>) -> Vec<InstanceReport> {
     let gone = control.gone.of(&service.snapshot.config.name);
-    let candidate = service.binding.candidate.map(|(version, _)| version);
-    let versions: Vec<_> = std::iter::once(service.binding.version).chain(candidate).collect();
-    let places = (0..control.gateway.worker_count()).flat_map(|worker| versions.iter().map(move |&id| (worker, id)));
     let now = Instant::now();
-    places
-        .map(|(worker, version)| {
-            let gone = gone.iter().find(|(id, _)| id.worker == worker && id.version == version).map(|(_, gone)| gone);
+    let instance = |decides, binding: &Binding, place: usize| {
+        let candidate = binding.candidate.map(|(version, _)| version);
+        let versions: Vec<_> = std::iter::once(binding.version).chain(candidate).collect();
+        let report = |version| {
+            let gone = gone.iter().find(|(id, _)| id.worker == place && id.version == version).map(|(_, gone)| gone);
             InstanceReport {
-                worker,
+                decides,
+                worker: Some(place).filter(|&place| place != HEALTH_PLACE),
                 version,
                 state: if gone.is_some() { InstanceState::Fallback } else { InstanceState::Live },
                 fault: gone.map(|gone| gone.fault.clone()),
                 faults: gone.map(|gone| gone.faults),
                 restart_in_ms: gone.map(|gone| gone.restart_at.saturating_duration_since(now).as_millis() as u64),
             }
-        })
-        .collect()
+        };
+        versions.into_iter().map(report).collect::<Vec<_>>()
+    };
+    let workers = 0..control.gateway.worker_count();
+    let balancers = workers.clone().flat_map(|worker| instance("balancer", service.balancer, worker));
+    let failovers = workers.flat_map(|worker| instance("failover", service.failover, worker));
+    balancers.chain(failovers).chain(instance("health", service.failover, HEALTH_PLACE)).collect()
 }

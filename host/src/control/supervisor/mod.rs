@@ -18,7 +18,7 @@ pub use self::policy::{InstanceId, Restarts, Step};
 use super::{
     change::{Change, Refusal},
     history::{About, History, HistoryKind},
-    publisher::{Handle, Published},
+    publisher::{Handle, Published, place},
 };
 use crate::{
     gateway::WorkerEvent,
@@ -63,9 +63,9 @@ impl GoneInstances {
     }
 
     /// Another change has brought new instances: nothing is gone there any more.
-    pub fn replaced(&self, service: &ServiceName, worker: usize) {
+    pub fn replaced(&self, service: &ServiceName, worker: usize, of_policy: impl Fn(VersionId) -> bool) {
         let mut gone = self.0.lock().expect("no holder of the lock panics");
-        gone.retain(|id, _| id.service != *service || id.worker != worker);
+        gone.retain(|id, _| id.service != *service || id.worker != worker || !of_policy(id.version));
     }
 
     /// Places that do not exist any more.
@@ -122,7 +122,7 @@ impl Supervisor {
         let about =
             About { plugin: Some(plugin.clone()), version: Some(id.version), service: Some(id.service.clone()) };
         let message =
-            format!("service {}, worker {}: plugin {plugin} {} failed in {fault}", id.service, id.worker, id.version);
+            format!("service {}, {}: plugin {plugin} {} failed in {fault}", id.service, place(id.worker), id.version);
         self.history.note(HistoryKind::Fault, about, message);
         let candidate = current.desired.canaries.get(&plugin).filter(|canary| canary.version == id.version);
         if let Some(canary) = candidate.filter(|_| fault.kind != FaultKind::Deadline) {
@@ -167,7 +167,7 @@ impl Supervisor {
         let mut looked = HashMap::new();
         let mut failing = Vec::new();
         for (snapshot, service) in current.snapshot.services.iter().zip(&current.services) {
-            let (plugin, version) = (&service.binding.policy.plugin, service.binding.version);
+            let (plugin, version) = (&service.balancer.policy.plugin, service.balancer.version);
             let key = (snapshot.config.name.clone(), plugin.clone(), version);
             let now = self.metrics.plugin_totals(&key.0, plugin, version);
             if let Some(before) = self.looked.get(&key) {

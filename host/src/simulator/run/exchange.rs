@@ -2,6 +2,7 @@
 
 use super::{Attempt, Event, Request, RequestId, Simulation, micros};
 use crate::{
+    gateway::{choice::Chosen, native_verdict},
     model::{Outcome, Slot},
     plugin::{FailedAttempt, Verdict},
     simulator::{
@@ -38,7 +39,6 @@ impl Simulation<'_> {
         self.shared.budget.request(worker);
         self.events.at(self.requests[request].deadline_us, Event::Deadline(request));
         self.send(request);
-        self.plan_hedge(request);
     }
 
     pub(super) fn retry(&mut self, request: RequestId) {
@@ -47,18 +47,18 @@ impl Simulation<'_> {
         }
     }
 
-    /// A second copy, if there is an endpoint for it that was not tried, and budget.
-    pub(super) fn hedge(&mut self, request: RequestId) {
-        let waits = !self.requests[request].ended && self.open_attempts(request) == 1;
-        if !waits || !self.may_try_again(request) {
+    /// A second copy beside an attempt that has not been answered in time, if there is an endpoint for it that was not
+    /// tried, and budget.
+    pub(super) fn hedge(&mut self, attempt: AttemptId) {
+        let Attempt { request, in_flight, .. } = &self.attempts[attempt];
+        let request = *request;
+        if in_flight.is_none() || self.snapshot.fit(&self.requests[request].tried).next().is_none() || !self.spend() {
             return;
         }
-        let Some(slot) = self.choose(request) else { return };
-        if self.requests[request].tried.contains(&slot) || !self.spend() {
-            return;
+        if let Some(chosen) = self.choose(request) {
+            self.shared.counts.hedges.add(1);
+            self.attempt(request, chosen, true);
         }
-        self.shared.counts.hedges.add(1);
-        self.attempt(request, slot, true);
     }
 
     pub(super) fn deadline(&mut self, request: RequestId) {
@@ -92,17 +92,18 @@ impl Simulation<'_> {
         }
     }
 
-    fn plan_hedge(&mut self, request: RequestId) {
-        let Request { worker, idempotent, ended, .. } = self.requests[request];
-        if let (Some(after_us), true, false) = (self.instances.workers[worker].hedge_after_us, idempotent, ended) {
-            self.events.after(u64::from(after_us), Event::Hedge(request));
-        }
-    }
-
     /// One attempt, at the endpoint that the balancer chooses.
     fn send(&mut self, request: RequestId) {
         match self.choose(request) {
-            Some(slot) => self.attempt(request, slot, false),
+            Some(chosen) => {
+                let Request { worker, idempotent, .. } = self.requests[request];
+                let attempt = self.attempts.len();
+                let hedge_after_us = self.instances.workers[worker].hedge_after_us;
+                if let Some(after_us) = hedge_after_us.filter(|_| idempotent && self.may_try_again(request, 2)) {
+                    self.events.after(u64::from(after_us), Event::Hedge(attempt));
+                }
+                self.attempt(request, chosen, false);
+            }
             None => {
                 let failed = Failed { slot: None, outcome: Outcome::ConnectFailed, status: None };
                 self.decide(request, failed);
@@ -110,11 +111,10 @@ impl Simulation<'_> {
         }
     }
 
-    fn attempt(&mut self, request: RequestId, slot: Slot, is_hedge: bool) {
+    fn attempt(&mut self, request: RequestId, Chosen { slot, in_flight }: Chosen, is_hedge: bool) {
         let now_us = self.events.now_us();
-        let endpoint = self.snapshot.endpoint(slot).expect("it was chosen among the members").endpoint.begin();
         let id = self.attempts.len();
-        self.attempts.push(Attempt { request, slot, begun_us: now_us, is_hedge, in_flight: Some(endpoint) });
+        self.attempts.push(Attempt { request, slot, begun_us: now_us, is_hedge, in_flight: Some(in_flight) });
         let sent = &mut self.requests[request];
         let nth = sent.attempts.len() as u64;
         sent.attempts.push(id);
@@ -165,49 +165,56 @@ impl Simulation<'_> {
         }
     }
 
-    /// Asks the failover policy, and does what it says within the host's bounds.
+    /// Asks the failover policy, and does what it says as far as that may be (`gateway::retry`).
     fn decide(&mut self, request: RequestId, failed: Failed) {
         let now_us = self.events.now_us();
-        let random = self.random.u64(..);
         let asked = &self.requests[request];
-        let attempts = u32::try_from(asked.attempts.len()).unwrap_or(u32::MAX).max(1);
         let remaining_us = asked.deadline_us - now_us;
         let unsent = failed.outcome == Outcome::ConnectFailed;
-        let repeatable = (asked.idempotent || unsent) && self.may_try_again(request);
+        let at_hand = (asked.idempotent || unsent) && remaining_us > 0;
+        let within_bounds = self.may_try_again(request, 1) && self.shared.budget.has_left(&self.scenario.retry, now_us);
         let Failed { slot, outcome, status } = failed;
         let given = FailedAttempt {
             now_us,
-            random,
+            random: self.random.u64(..),
             slot,
             outcome,
             status,
             grpc_status: None,
             retry_after_ms: None,
-            attempts,
+            attempts: u32::try_from(asked.attempts.len()).unwrap_or(u32::MAX),
             remaining_us,
-            repeatable,
+            repeatable: at_hand && (slot.is_none() || within_bounds),
         };
-        let policy = self.instances.workers[asked.worker].failover.as_mut();
-        let verdict = policy.and_then(|policy| policy.call(now_us, |instance| instance.decide(&given)));
-        match verdict {
-            Some(Verdict::Retry { after_us }) if repeatable => {
-                // One that could not be sent before the deadline is not paid for.
+        match self.verdict(asked.worker, &given) {
+            Verdict::GiveUp => {}
+            Verdict::Retry { .. } if !given.repeatable || slot.is_none() => {
+                self.shared.counts.invalid_verdicts.add(1);
+            }
+            Verdict::Retry { after_us } => {
+                // One that could not be answered before the deadline is not paid for.
                 if u64::from(after_us) < remaining_us && self.spend() {
                     self.shared.counts.retries.add(1);
                     self.events.after(u64::from(after_us), Event::Retry(request));
                     return;
                 }
             }
-            // There is no other service to fall back to.
-            Some(Verdict::Retry { .. } | Verdict::FallBack(_)) => self.shared.counts.invalid_verdicts.add(1),
-            Some(Verdict::GiveUp) | None => {}
+            // There is no other service.
+            Verdict::FallBack(_) => self.shared.counts.invalid_verdicts.add(1),
         }
         self.answer(request, false);
     }
 
-    /// Whether the number of attempts allows one more.
-    fn may_try_again(&self, request: RequestId) -> bool {
-        self.requests[request].attempts.len() < self.scenario.retry.attempts_max as usize
+    /// The policy's; where it cannot say, what the gateway does without it.
+    fn verdict(&mut self, worker: usize, failed: &FailedAttempt) -> Verdict {
+        let now_us = self.events.now_us();
+        let Some(policy) = &mut self.instances.workers[worker].failover else { return Verdict::GiveUp };
+        policy.call(now_us, |instance| instance.decide(failed)).unwrap_or_else(|| native_verdict(failed))
+    }
+
+    /// Whether the number of attempts allows so many more.
+    fn may_try_again(&self, request: RequestId, more: usize) -> bool {
+        self.requests[request].attempts.len() + more <= self.scenario.retry.attempts_max as usize
     }
 
     fn spend(&self) -> bool {

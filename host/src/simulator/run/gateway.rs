@@ -3,10 +3,13 @@
 
 use super::{Event, RequestId, Simulation};
 use crate::{
-    failover::{Overruled, RulingKind},
-    gateway::{COMPLETIONS_MAX, power_of_two_choices},
-    model::{Completion, Outcome, Slot},
-    plugin::{HealthChange, Incoming, Observation, PickRequest},
+    failover::RulingKind,
+    gateway::{
+        COMPLETIONS_MAX,
+        choice::{self, Chosen},
+    },
+    model::{Completion, Outcome},
+    plugin::{Incoming, Observation, PickRequest},
     simulator::server::AttemptId,
 };
 
@@ -18,51 +21,29 @@ const PUBLISH_AFTER_US: u64 = 10_000;
 
 impl Simulation<'_> {
     /// The endpoint for the request's next attempt; none where there is none to give.
-    pub(super) fn choose(&mut self, request: RequestId) -> Option<Slot> {
-        if let Some(slot) = self.probe(request) {
-            return Some(slot);
-        }
+    pub(super) fn choose(&mut self, request: RequestId) -> Option<Chosen> {
         let now_us = self.events.now_us();
-        let random = self.random.u64(..);
         let asking = &self.requests[request];
         let attempt = u32::try_from(asking.attempts.len()).unwrap_or(u32::MAX);
-        let given = PickRequest { now_us, random, hash: asking.hash, attempt };
+        // Nothing is hashed on: equal to the first attempt's `random`, and the same for all (WIT `balancer.request`).
+        let random = if attempt == 0 { asking.hash } else { self.random.u64(..) };
         let incoming = Incoming { tried: asking.tried.clone(), ..Incoming::default() };
+        let probes = asking.idempotent || self.shared.any_may_probe();
+        if probes && self.shared.is_probing() {
+            if let Some(probe) = choice::take_probe(&self.snapshot, &incoming.tried) {
+                return Some(probe);
+            }
+        }
+        let given = PickRequest { now_us, random, hash: asking.hash, attempt };
         let balancer = &mut self.instances.workers[asking.worker].balancer;
         let answer = balancer.call(now_us, |instance| instance.pick(given, &incoming));
         let valid = answer.filter(|&slot| self.snapshot.accepts(slot, &incoming.tried));
         if answer.is_some() && valid.is_none() {
             self.recorder.figures.invalid_picks += 1;
         }
-        let chosen = valid.unwrap_or_else(|| power_of_two_choices(&self.snapshot, random, &incoming.tried))?;
-        Some(self.divert(chosen, random, &incoming.tried))
-    }
-
-    /// An endpoint that waits for a request which finds out whether it is fit, where this request may be it: the first
-    /// attempt of one that can be sent again, should it fail.
-    fn probe(&self, request: RequestId) -> Option<Slot> {
-        let asking = &self.requests[request];
-        let may = asking.attempts.is_empty() && (asking.idempotent || self.scenario.idempotent == 0.0);
-        if !may || !self.shared.is_probing() {
-            return None;
-        }
-        let probed = self.snapshot.members().find(|member| member.endpoint.fitness.take_probe())?;
-        self.shared.counts.probes.add(1);
-        Some(probed.endpoint.slot)
-    }
-
-    /// Another endpoint, where the one that was chosen became unfit after its balancer was last told.
-    fn divert(&self, chosen: Slot, random: u64, tried: &[Slot]) -> Slot {
-        let became_unfit = |slot| {
-            self.snapshot.endpoint(slot).is_some_and(|member| member.available && !member.endpoint.fitness.is_fit())
-        };
-        if !became_unfit(chosen) {
-            return chosen;
-        }
-        self.shared.counts.diverted.add(1);
-        let unfit = self.snapshot.members().map(|member| member.endpoint.slot).filter(|&slot| became_unfit(slot));
-        let avoided: Vec<Slot> = tried.iter().copied().chain(unfit).collect();
-        power_of_two_choices(&self.snapshot, random, &avoided).unwrap_or(chosen)
+        let fallback = || choice::power_of_two_choices(&self.snapshot, random, &incoming.tried);
+        let slot = valid.unwrap_or_else(fallback)?;
+        choice::admit(&self.snapshot, slot, random, &incoming.tried).ok()
     }
 
     /// The account of an attempt, given once.
@@ -115,19 +96,18 @@ impl Simulation<'_> {
         self.instances.restart(&members, now_us);
         let (Some(health), Some(judge)) = (&mut self.instances.health, &mut self.judge) else { return };
         let observations = std::mem::take(&mut self.observations);
-        let mut rulings = judge.expire(now_us);
         let changes = health.call(now_us, |instance| instance.observe(&observations, now_us)).unwrap_or_default();
+        let mut rulings = Vec::new();
+        for change in changes {
+            match judge.apply(change, now_us) {
+                Ok(ruling) => rulings.extend(ruling),
+                Err(_) => self.recorder.figures.overruled += 1,
+            }
+        }
         for observation in &observations {
             judge.observed(observation.completion.slot);
         }
-        for change in changes {
-            let is_ejection = matches!(change, HealthChange::Eject { .. });
-            match judge.apply(change, now_us) {
-                Ok(ruling) => rulings.extend(ruling),
-                Err(Overruled::Duration(_)) => self.shared.counts.invalid_verdicts.add(1),
-                Err(_) => self.recorder.figures.overruled += u64::from(is_ejection),
-            }
-        }
+        rulings.extend(judge.expire(now_us));
         let ejections = rulings.iter().filter(|ruling| matches!(ruling.kind, RulingKind::Ejected { .. })).count();
         self.recorder.figures.ejections += ejections as u64;
         if !rulings.is_empty() && !self.publish_due {
