@@ -15,7 +15,7 @@ use sluice::{
 };
 use sluice_harness::guest::Guest;
 
-static RUNTIME: LazyLock<Arc<Runtime>> = LazyLock::new(|| Runtime::new(None).expect("the engine starts"));
+static RUNTIME: LazyLock<Arc<Runtime>> = LazyLock::new(|| Runtime::patient().expect("the engine starts"));
 
 /// Each promise is looked at with so many seeds.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=3;
@@ -34,6 +34,13 @@ fn policy(name: &str, component: &[u8], settings: Value) -> Policy {
 fn balancer(name: &str) -> Pairing {
     Pairing { balancer: stock_policy(PluginKind::Balancer, name, json!({})), failover: None }
 }
+
+fn with_failover(balancer_name: &str, failover: &str) -> Pairing {
+    let failover = Some(stock_policy(PluginKind::Failover, failover, json!({})));
+    Pairing { failover, ..balancer(balancer_name) }
+}
+
+const FAILOVERS: [&str; 4] = ["none", "standard", "breaker", "hedge"];
 
 fn scenario_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/scenarios").join(name).with_extension("toml")
@@ -80,6 +87,60 @@ fn one_slow_endpoint_costs_no_more_successes_than_published() {
         for seed in SEEDS {
             let success = figures(&scenario, &balancer(name), seed).success_share();
             assert!(success >= published, "{name}, seed {seed}: {success}");
+        }
+    }
+}
+
+#[test]
+fn no_failover_policy_costs_successes_where_one_endpoint_is_slow() {
+    let scenario = shipped("one-slow-endpoint");
+    for (name, published) in [("round-robin", 0.95), ("least-request", 0.99), ("peak-ewma", 0.999)] {
+        for failover in FAILOVERS {
+            let success = figures(&scenario, &with_failover(name, failover), 1).success_share();
+            assert!(success >= published, "{name}, {failover}: {success}");
+        }
+        let hedged = figures(&scenario, &with_failover(name, "hedge"), 1);
+        let not = figures(&scenario, &with_failover(name, "none"), 1);
+        assert!(hedged.hedges_won > 0 && hedged.success_share() > not.success_share(), "{name}");
+    }
+}
+
+#[test]
+fn everything_that_fails_makes_no_storm_of_retries() {
+    let scenario = shipped("retry-storm");
+    for failover in FAILOVERS {
+        for seed in SEEDS {
+            let figures = figures(&scenario, &with_failover("least-request", failover), seed);
+            let attempts = figures.attempts_per_request();
+            assert!(attempts <= 1.2, "{failover}, seed {seed}: {attempts} attempts a request");
+            let last = figures.timeline.last().expect("parts");
+            assert_eq!(last.successes, last.requests, "{failover}, seed {seed}: not all is well again");
+        }
+    }
+    let storm = figures(&scenario, &with_failover("least-request", "standard"), 1);
+    assert!(storm.retries > 1_000 && storm.over_budget > 1_000, "the budget was not needed: {storm:?}");
+}
+
+#[test]
+fn a_crash_costs_nobody_whose_request_may_be_sent_again() {
+    let scenario = parsed(
+        "duration = \"60 s\"\ntimeout = \"5 s\"\nsuccess_within = \"1 s\"\narrivals = { rate = 1000 }\n\
+         [[endpoints]]\ncount = 4\nslots = 8\nservice = { distribution = \"exponential\", mean = \"10 ms\" }\n\
+         [[failures]]\nendpoints = [1]\nfrom = \"10 s\"\nuntil = \"15 s\"\nkind = \"dead\"\n",
+    );
+    for name in ["round-robin", "least-request", "peak-ewma"] {
+        assert!(figures(&scenario, &balancer(name), 1).failed > 0, "{name}: nothing failed without a policy");
+        for failover in ["standard", "breaker", "hedge"] {
+            for seed in SEEDS {
+                let figures = figures(&scenario, &with_failover(name, failover), seed);
+                let shown = format!("{name}, {failover}, seed {seed}");
+                assert_eq!((figures.failed, figures.success_share()), (0, 1.0), "{shown}");
+                // Peak EWMA stays away by itself, perhaps before there were five failures in a row.
+                assert!(figures.retries > 0 && (figures.ejections > 0 || name == "peak-ewma"), "{shown}");
+                assert_eq!((figures.faults, figures.invalid_picks, figures.invalid_verdicts), (0, 0, 0), "{shown}");
+                // Out for half a minute at most, and then one like the others.
+                assert!(figures.load_shares().0 > 0.1, "{shown}: it is not back");
+            }
         }
     }
 }
@@ -137,7 +198,7 @@ fn the_same_seed_gives_the_same_bytes() {
     let run = |seed: &str, svg: &str| {
         let svg = folder.path().join(svg);
         let svg_name = svg.display().to_string();
-        let output = simulate(&[&file, "--failover", "off", "--json", "--seed", seed, "--svg", &svg_name]);
+        let output = simulate(&[&file, "--failover", "hedge", "--json", "--seed", seed, "--svg", &svg_name]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         (output.stdout, fs::read(svg).expect("it was drawn"))
     };

@@ -22,7 +22,7 @@ pub struct Figures {
     pub hedges: u64,
     /// Second copies whose answer was taken.
     pub hedges_won: u64,
-    /// Repetitions that a policy wanted and the budget did not allow.
+    /// Repetitions that the budget did not allow.
     pub over_budget: u64,
     pub ejections: u64,
     /// Ejections that a bound of the host stood against.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::random::{Stream, stream};
 use crate::{
     config::defaults::PLUGIN_MEMORY_BYTES_MAX,
     model::{Clock, Completion, EndpointState, InstantUs},
@@ -135,6 +136,11 @@ pub struct Worker {
     pub delivery_due: bool,
 }
 
+/// The kinds of instances, for their seeds.
+const BALANCER: u64 = 0;
+const FAILOVER: u64 = 1;
+const HEALTH: u64 = 2;
+
 /// All instances of a run.
 #[derive(Debug)]
 pub struct Instances {
@@ -148,21 +154,23 @@ impl Instances {
         workers: usize,
         members: &[EndpointState],
         now_us: InstantUs,
-        seeds: &mut fastrand::Rng,
+        seed: u64,
     ) -> Result<Self, InstanceError> {
-        let worker = |_| {
-            let failover = pairing.failover.as_ref();
+        let seed = |worker: usize, kind| stream(seed, Stream::Instance { worker: worker as u64, kind }).u64(..);
+        let failover = pairing.failover.as_ref();
+        let worker = |index| {
             Ok(Worker {
-                balancer: Place::new(&pairing.balancer, seeds.u64(..), members, now_us)?,
-                failover: failover.map(|policy| Place::new(policy, seeds.u64(..), members, now_us)).transpose()?,
+                balancer: Place::new(&pairing.balancer, seed(index, BALANCER), members, now_us)?,
+                failover: failover
+                    .map(|policy| Place::new(policy, seed(index, FAILOVER), members, now_us))
+                    .transpose()?,
                 hedge_after_us: None,
                 waiting: Vec::new(),
                 delivery_due: false,
             })
         };
+        let health = failover.map(|policy| Place::new(policy, seed(0, HEALTH), members, now_us)).transpose()?;
         let workers = (0..workers).map(worker).collect::<Result<_, InstanceError>>()?;
-        let health = pairing.failover.as_ref();
-        let health = health.map(|policy| Place::new(policy, seeds.u64(..), members, now_us)).transpose()?;
         Ok(Self { workers, health })
     }
 

@@ -5,7 +5,11 @@
 pub enum Stream {
     Arrivals,
     Gateway,
-    Instances,
+    /// One an instance, so that it does not matter what others there are.
+    Instance {
+        worker: u64,
+        kind: u64,
+    },
     /// One a try of a request: however policies differ, the n-th try of a request is the same work in every run.
     Work {
         request: u64,
@@ -17,7 +21,7 @@ pub fn stream(seed: u64, stream: Stream) -> fastrand::Rng {
     let (kind, request, attempt) = match stream {
         Stream::Arrivals => (1, 0, 0),
         Stream::Gateway => (2, 0, 0),
-        Stream::Instances => (3, 0, 0),
+        Stream::Instance { worker, kind } => (3, worker, kind),
         Stream::Work { request, attempt } => (4, request, attempt),
     };
     let seed = [kind, request, attempt].into_iter().fold(seed, |mixed, part| mix(mixed ^ mix(part)));
@@ -52,7 +56,8 @@ mod tests {
     fn streams_differ_from_each_other_and_not_from_themselves() {
         let first = |seed, kind| stream(seed, kind).u64(..);
         let work = |request, attempt| Stream::Work { request, attempt };
-        let kinds = [Stream::Arrivals, Stream::Gateway, Stream::Instances, work(0, 0), work(0, 1), work(1, 0)];
+        let instance = Stream::Instance { worker: 0, kind: 0 };
+        let kinds = [Stream::Arrivals, Stream::Gateway, instance, work(0, 0), work(0, 1), work(1, 0)];
         let mut drawn: Vec<u64> = kinds.into_iter().flat_map(|kind| [first(1, kind), first(2, kind)]).collect();
         assert_eq!(first(1, Stream::Arrivals), drawn[0]);
         drawn.sort_unstable();

@@ -13,7 +13,7 @@ pub const HEADING: [&str; 19] = [
 /// What the columns mean, below the table.
 pub const LEGEND: &str = "\
 SUCCESS answered well within the limit · MEAN … P99.9 ms until the client knew, failures included · ATTEMPTS a request ·
-REFUSED repetitions beyond the budget · EJECTED endpoints, each time · LEAST, MOST share of attempts of one endpoint ·
+REFUSED repetitions that the budget did not allow · EJECTED endpoints, each time · LEAST, MOST share of attempts of one endpoint ·
 FAULTS traps and overruns of a component · INVALID answers that broke a rule";
 
 /// One pairing's row.

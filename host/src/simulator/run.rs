@@ -126,8 +126,7 @@ impl<'a> Simulation<'a> {
             judge.set_members(&members);
             judge
         });
-        let mut seeds = stream(seed, Stream::Instances);
-        let instances = Instances::make(pairing, workers, &members, BEGIN_US, &mut seeds)?;
+        let instances = Instances::make(pairing, workers, &members, BEGIN_US, seed)?;
         let servers = scenario.endpoints.iter().enumerate().map(|(index, model)| {
             Server::new(model, scenario.failures.iter().filter(move |failure| failure.endpoint == index))
         });
@@ -195,12 +194,13 @@ impl<'a> Simulation<'a> {
     }
 
     fn finish(self) -> Figures {
+        let figures = self.recorder.finish();
         let counts = &self.shared.counts;
         let (retries, hedges) = (counts.retries.get(), counts.hedges.get());
-        let (hedges_won, over_budget) = (counts.hedges_won.get(), counts.over_budget.get());
+        let hedges_won = counts.hedges_won.get();
+        let over_budget = figures.over_budget + counts.over_budget.get();
         let invalid_verdicts = counts.invalid_verdicts.get();
         let faults = self.instances.faults();
-        let figures = self.recorder.finish();
         Figures { retries, hedges, hedges_won, over_budget, invalid_verdicts, faults, ..figures }
     }
 

@@ -27,7 +27,7 @@ pub(super) fn run(
     svg: Option<&Path>,
 ) -> Result<Output, Failure> {
     let scenario = Scenario::load(file)?;
-    let runtime = Runtime::new(None).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let runtime = Runtime::patient().map_err(|error| Failure::new(Exit::Failed, error))?;
     let pairings = pairings(&runtime, &scenario, balancers, failovers)?;
     let seed = seed.unwrap_or(scenario.seed);
     let runs = pairings.into_iter().map(|pairing| {

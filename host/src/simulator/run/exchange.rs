@@ -166,14 +166,17 @@ impl Simulation<'_> {
     }
 
     /// Asks the failover policy, and does what it says as far as that may be (`gateway::retry`).
-    fn decide(&mut self, request: RequestId, failed: Failed) {
+    fn decide(&mut self, request: RequestId, Failed { slot, outcome, status }: Failed) {
         let now_us = self.events.now_us();
         let asked = &self.requests[request];
         let remaining_us = asked.deadline_us - now_us;
-        let unsent = failed.outcome == Outcome::ConnectFailed;
+        let unsent = outcome == Outcome::ConnectFailed;
         let at_hand = (asked.idempotent || unsent) && remaining_us > 0;
-        let within_bounds = self.may_try_again(request, 1) && self.shared.budget.has_left(&self.scenario.retry, now_us);
-        let Failed { slot, outcome, status } = failed;
+        let may_be_next = at_hand && slot.is_some() && self.may_try_again(request, 1);
+        let budget_left = self.shared.budget.has_left(&self.scenario.retry, now_us);
+        if may_be_next && !budget_left && self.judge.is_some() {
+            self.recorder.figures.over_budget += 1;
+        }
         let given = FailedAttempt {
             now_us,
             random: self.random.u64(..),
@@ -184,7 +187,7 @@ impl Simulation<'_> {
             retry_after_ms: None,
             attempts: u32::try_from(asked.attempts.len()).unwrap_or(u32::MAX),
             remaining_us,
-            repeatable: at_hand && (slot.is_none() || within_bounds),
+            repeatable: at_hand && slot.is_none() || may_be_next && budget_left,
         };
         match self.verdict(asked.worker, &given) {
             Verdict::GiveUp => {}
