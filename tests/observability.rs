@@ -7,11 +7,14 @@ use http::Method;
 use sluice_harness::{Origin, RawConnection, RawOrigin, Sluice, any_route, service, sluice, wait_until};
 
 /// A service that answers, one at which nobody listens, and a path that no route has.
+/// So that a request is one attempt, and each attempt is counted where the test expects it.
+const NEVER_AGAIN: &str = "failover = { plugin = \"none\" }";
+
 fn start(origin: &Origin, more: &str) -> Sluice {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = format!(
         "{more}\n{}{}[[route]]\npath = \"/orders/\"\nservice = \"orders\"\n[[route]]\npath = \"/dead/\"\nservice = \"dead\"\n",
-        service("orders", &[origin.address()], ""),
+        service("orders", &[origin.address()], NEVER_AGAIN),
         service("dead", &[nobody], ""),
     );
     sluice!().config(config).start()

@@ -20,7 +20,7 @@ use super::{
     supervisor::GoneInstances,
 };
 use crate::{
-    failover::Monitor,
+    failover::{ActiveChecks, Monitor},
     gateway::{Gateway, ServiceSnapshot},
     model::Endpoint,
     plugin::ComponentStore,
@@ -43,6 +43,7 @@ pub struct Control {
     pub sources: Arc<Sources>,
     /// Watches over health.
     pub monitor: Arc<Monitor>,
+    pub checks: Arc<ActiveChecks>,
     pub canaries: CanaryBook,
     pub history: History,
     pub gone: GoneInstances,

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     config::{self, Known},
-    failover::{HealthFault, Monitor},
+    failover::{ActiveChecks, HealthFault, Monitor},
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
     plugin::{ComponentStore, Outside, Runtime, RuntimeError, StoreError},
@@ -125,6 +125,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
     let registry = open_registry(&config, address, clock, Arc::clone(&storage)).await?;
     let (events, worker_events) = mpsc::unbounded_channel();
     let monitor = start_monitor(clock, events.clone())?;
+    let checks = start_checks(clock, &monitor);
     let gateway = Arc::new(Gateway::start(StartOptions {
         workers: config.gateway.workers.get(),
         listeners: config.listeners.clone(),
@@ -168,6 +169,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
             read_config: read_config(path, &data_dir.path),
             sources: Arc::clone(&sources),
             monitor: Arc::clone(&monitor),
+            checks: Arc::clone(&checks),
             seed: fastrand::u64(..),
         },
         desired,
@@ -176,6 +178,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         Ok(publisher) => publisher,
         Err(refusal) => {
             gateway.shutdown(Duration::ZERO).await;
+            checks.end().await;
             tokio::task::block_in_place(|| monitor.end());
             registry.close().await;
             return Err(RunError::Configuration(refusal));
@@ -192,6 +195,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         names,
         sources,
         monitor,
+        checks,
         canaries,
         history,
         gone,
@@ -211,6 +215,12 @@ fn start_monitor(clock: Clock, events: mpsc::UnboundedSender<WorkerEvent>) -> Re
         let _ = events.send(WorkerEvent::Fault { worker: HEALTH_PLACE, service, version, fault });
     };
     Monitor::start(clock, Box::new(faults)).map_err(RunError::Monitor)
+}
+
+/// What they find is the health policies' to know too.
+fn start_checks(clock: Clock, monitor: &Arc<Monitor>) -> Arc<ActiveChecks> {
+    let monitor = Arc::clone(monitor);
+    Arc::new(ActiveChecks::new(clock, fastrand::u64(..), Arc::new(move |checked| monitor.checked(checked.into()))))
 }
 
 /// Beside the data path's.
@@ -320,6 +330,7 @@ impl Running {
             let _ = task.await;
         }
         self.control.sources.end().await;
+        self.control.checks.end().await;
         tokio::task::block_in_place(|| self.control.monitor.end());
         self.publisher.abort();
         let _ = (&mut self.publisher).await;

@@ -75,6 +75,8 @@ pub struct CheckResult {
 pub struct ServiceWatch {
     pub service: ServiceName,
     pub limits: EjectionLimits,
+    /// Whether it is measured how many requests at once each endpoint can take.
+    pub adaptive: bool,
     pub shared: Arc<Shared>,
     /// None: the same as before.
     pub members: Option<Vec<EndpointState>>,
@@ -285,19 +287,20 @@ impl Watcher {
     fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
         // Those that come meanwhile are for the next tick.
+        let now_us = self.clock.now_us();
         for _ in 0..BATCHES_MAX {
             let Ok(batch) = self.seen.try_recv() else { break };
             let watched = batch.leases.first().and_then(|endpoint| self.services.get_mut(&endpoint.service));
             if let Some(watched) = watched {
-                watched.take(batch);
+                watched.take(batch, now_us);
             }
         }
-        let now_us = self.clock.now_us();
         let idle_too = self.ticks.is_multiple_of(IDLE_TICKS);
         let mut failed = Vec::new();
         let mut changed = false;
         for (name, watched) in &mut self.services {
             watched.shared().budget.roll(now_us);
+            watched.measure(now_us);
             if idle_too || watched.has_news() {
                 let observed = watched.observe(now_us);
                 changed |= observed.changed;

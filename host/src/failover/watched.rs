@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Batch, HealthArm, HealthArms, Judge, SavedHealth, ServiceWatch, Shared, Standing,
+    Adaptive, Batch, HealthArm, HealthArms, Judge, SavedHealth, ServiceWatch, Shared, Standing,
     book::{Said, ServiceBook},
 };
 use crate::{
@@ -27,6 +27,8 @@ pub struct Watched {
     incumbent: HealthArm,
     candidate: Option<Shadow>,
     observations: Vec<Observation>,
+    /// What each endpoint can take at once; none where that is not measured.
+    capacities: Option<HashMap<Slot, Adaptive>>,
     /// Keep the observations' slots.
     leases: Vec<Arc<Endpoint>>,
     book: Arc<ServiceBook>,
@@ -58,12 +60,12 @@ pub struct Observed {
 impl Watched {
     /// What goes on: verdicts, what was not looked at yet, and the instances where no others are brought.
     pub fn next(before: Option<Self>, watch: ServiceWatch, book: Arc<ServiceBook>) -> Self {
-        let ServiceWatch { limits, shared, members, health, .. } = watch;
-        let (mut judge, old_members, old_arms, observations, leases) = match before {
-            Some(Self { judge, members, incumbent, candidate, observations, leases, .. }) => {
-                (judge, members, Some((incumbent, candidate)), observations, leases)
+        let ServiceWatch { limits, adaptive, shared, members, health, .. } = watch;
+        let (mut judge, old_members, old_arms, observations, leases, capacities) = match before {
+            Some(Self { judge, members, incumbent, candidate, observations, leases, capacities, .. }) => {
+                (judge, members, Some((incumbent, candidate)), observations, leases, capacities)
             }
-            None => (Judge::new(limits.clone(), Arc::clone(&shared)), Vec::new(), None, Vec::new(), Vec::new()),
+            None => (Judge::new(limits.clone(), Arc::clone(&shared)), Vec::new(), None, Vec::new(), Vec::new(), None),
         };
         judge.set_limits(limits);
         let untold = members.is_some();
@@ -77,7 +79,14 @@ impl Watched {
             (None, Some(arms)) => arms,
             (None, None) => unreachable!("the control plane keeps only what it handed over before"),
         };
-        Self { shared, judge, members, untold, incumbent, candidate, observations, leases, book }
+        let mut capacities = adaptive.then(|| capacities.unwrap_or_default());
+        match &mut capacities {
+            Some(capacities) => {
+                capacities.retain(|slot, _| members.iter().any(|member| member.endpoint.slot == *slot));
+            }
+            None => members.iter().for_each(|member| member.endpoint.set_adaptive_max(None)),
+        }
+        Self { shared, judge, members, untold, incumbent, candidate, observations, capacities, leases, book }
     }
 
     pub fn shared(&self) -> &Shared {
@@ -88,7 +97,13 @@ impl Watched {
         &self.book
     }
 
-    pub fn take(&mut self, batch: Batch) {
+    pub fn take(&mut self, batch: Batch, now_us: InstantUs) {
+        if let Some(capacities) = &mut self.capacities {
+            for (completion, endpoint) in batch.completions.iter().zip(&batch.leases) {
+                let capacity = capacities.entry(endpoint.slot).or_insert_with(|| Adaptive::new(now_us));
+                capacity.observe(completion, endpoint.in_flight());
+            }
+        }
         let seen = batch.completions.into_iter().map(|completion| Observation { by_check: false, completion });
         self.observations.extend(seen);
         self.leases.extend(batch.leases);
@@ -97,6 +112,16 @@ impl Watched {
     pub fn take_check(&mut self, completion: Completion, lease: Arc<Endpoint>) {
         self.observations.push(Observation { by_check: true, completion });
         self.leases.push(lease);
+    }
+
+    /// Sets each endpoint's limit to what it was measured to take.
+    pub fn measure(&mut self, now_us: InstantUs) {
+        let Some(capacities) = &mut self.capacities else { return };
+        for member in &self.members {
+            if let Some(capacity) = capacities.get_mut(&member.endpoint.slot) {
+                member.endpoint.set_adaptive_max(Some(capacity.limit(now_us)));
+            }
+        }
     }
 
     pub fn has_news(&self) -> bool {

@@ -7,4 +7,5 @@ mod hostile;
 mod imports;
 mod loading;
 mod real;
+mod real_failover;
 mod waiting;

@@ -438,7 +438,7 @@ mod tests {
             r#"sluice_endpoint_ejected{service="orders",endpoint="[::1]:80",reason="five failures"} 1.0"#,
             r#"sluice_failover_total{service="orders",event="retries"} 8"#,
             r#"sluice_requests_waiting{service="orders"} 6.0"#,
-            "sluice_health_batches_dropped_total 1",
+            "sluice_health_batches_dropped_total{} 1",
             "sluice_adoption_gap_seconds_count 1",
             "sluice_generation 9.0",
             r#"sluice_registry_held_leases{service="orders"} 7.0"#,

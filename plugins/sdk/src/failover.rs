@@ -19,7 +19,7 @@ pub use crate::bindings::failover::exports::sluice::plugin::{
     health::{Change, Ejection, Observation, Source},
 };
 pub use ejections::{EJECTION_MS_MAX, FORMAT as EJECTIONS_FORMAT, Saved, ejection_ms, restored, saved};
-pub use endpoints::{Endpoints, Known, began};
+pub use endpoints::{Endpoints, Known, VERDICT_GRACE_US, began};
 pub use evidence::{Evidence, outcome_in_words};
 pub use outlier_rules::OutlierRules;
 pub use outliers::Outliers;

@@ -47,6 +47,12 @@ impl Sluice {
     }
 
     #[track_caller]
+    pub fn set_failover(&self, service: &str, plugin: &str, settings: Value) -> Value {
+        let body = json!({"failover": {"plugin": plugin, "settings": settings}});
+        self.control().patch(&format!("/services/{service}"), &body).expect(200).json()
+    }
+
+    #[track_caller]
     pub fn start_canary(&self, plugin: &str, version: &str, percent: u8) {
         let body = json!({"version": version, "percent": percent});
         self.control().post(&format!("/plugins/{plugin}/canary"), &body).expect(200);

@@ -14,6 +14,7 @@ pub mod guest;
 #[path = "../../guests/in_text.rs"]
 pub mod guests;
 pub mod h2;
+pub mod instance;
 pub mod load;
 pub mod origin;
 pub mod process;
@@ -31,6 +32,7 @@ pub use dns::{NameServer, Says, Service};
 pub use gateway::{Sluice, SluiceBuilder};
 pub use guest::Guest;
 pub use h2::{H2Body, H2Connection, H2Exchange};
+pub use instance::InstanceProcess;
 pub use load::{Failure, Load, Report, RunningLoad, capacity_rps};
 pub use origin::{Origin, Seen};
 pub use python::PythonPeer;

@@ -46,7 +46,7 @@ use super::{
 };
 use crate::{
     config::ConfigErrors,
-    failover::Monitor,
+    failover::{ActiveChecks, Monitor},
     gateway::{Gateway, ServiceSnapshot, Snapshot, WorkerEvent},
     model::{Clock, Config, PluginName, ServiceName, VersionId},
     plugin::{ComponentStore, Runtime, Version},
@@ -159,6 +159,7 @@ pub struct Parts {
     pub read_config: ReadConfig,
     pub sources: Arc<Sources>,
     pub monitor: Arc<Monitor>,
+    pub checks: Arc<ActiveChecks>,
     /// Of the plugins' seeds.
     pub seed: u64,
 }
@@ -178,6 +179,7 @@ pub struct Publisher {
     read_config: ReadConfig,
     sources: Arc<Sources>,
     monitor: Arc<Monitor>,
+    checks: Arc<ActiveChecks>,
     random: fastrand::Rng,
     current: watch::Sender<Option<Arc<Published>>>,
     canaries_started: u64,
@@ -188,7 +190,7 @@ impl Publisher {
     /// version that is damaged, say), the service starts without it, and that is reported.
     pub async fn start(parts: Parts, desired: Desired) -> Result<Self, Refusal> {
         let Parts { gateway, runtime, store, overlay_file, names, metrics, canaries, history, .. } = parts;
-        let Parts { gone, clock, events, read_config, sources, monitor, seed, .. } = parts;
+        let Parts { gone, clock, events, read_config, sources, monitor, checks, seed, .. } = parts;
         let (current, _) = watch::channel(None);
         let mut publisher = Self {
             gateway,
@@ -205,6 +207,7 @@ impl Publisher {
             read_config,
             sources,
             monitor,
+            checks,
             random: fastrand::Rng::with_seed(seed),
             current,
             canaries_started: 0,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     control::change::{Applied, ChangeProblem, Refusal, Restore, WorkerAdoption},
-    failover::{HealthArm, HealthArms, ServiceWatch},
+    failover::{CheckedService, HealthArm, HealthArms, ServiceWatch},
     gateway::{
         Adoption, PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, WorkerEvent,
     },
@@ -156,6 +156,7 @@ impl Publisher {
             }
         };
         self.monitor.watch(watches, gone_services(before.as_deref(), &plan)).await;
+        self.checks.set(checked_services(&plan));
         let mut warnings: Vec<_> = plan.unresolved.iter().map(|(service, host)| unresolved(service, host)).collect();
         let generation = plan.snapshot.generation;
         self.note_replacements(&plan);
@@ -366,6 +367,7 @@ impl Publisher {
                 watches.push(ServiceWatch {
                     service: name.clone(),
                     limits: snapshot.config.ejection.clone(),
+                    adaptive: snapshot.config.circuit.adaptive,
                     shared: Arc::clone(&snapshot.shared),
                     members: changed.then(|| snapshot.members().cloned().collect()),
                     health,
@@ -427,6 +429,18 @@ impl Publisher {
         self.metrics.adopted(adoption.gap);
         WorkerAdoption { worker, gap_us: u64::try_from(adoption.gap.as_micros()).unwrap_or(u64::MAX) }
     }
+}
+
+fn checked_services(plan: &Plan) -> Vec<CheckedService> {
+    let checked = plan.snapshot.services.iter().filter_map(|service| {
+        Some(CheckedService {
+            service: service.config.name.clone(),
+            check: service.config.health_check.clone()?,
+            protocol: service.config.protocol,
+            endpoints: service.members().map(|member| Arc::clone(&member.endpoint)).collect(),
+        })
+    });
+    checked.collect()
 }
 
 fn gone_services(before: Option<&Published>, plan: &Plan) -> Vec<ServiceName> {

@@ -93,6 +93,9 @@ pub struct EndpointReport {
     pub standing: StandingReport,
     /// Whether it fails its active checks.
     pub fails_checks: bool,
+    /// What the last one found; absent where none was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_check: Option<LastCheck>,
     /// Requests that have not ended.
     pub in_flight: u32,
     /// What it can take at once, where that is measured.
@@ -123,6 +126,18 @@ pub struct LimitsReport {
 pub struct Sourced {
     pub value: String,
     pub source: Source,
+}
+
+/// What an active check found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LastCheck {
+    /// As of attempts: `success`, `connect-failed`, `timed-out`, `server-error`.
+    pub outcome: &'static str,
+    /// Checks in a row that ended like this one, well or not.
+    pub consecutive: u32,
+    /// From before connecting.
+    pub total_us: u32,
+    pub detail: String,
 }
 
 /// What the service's failover policy has decided of an endpoint.
@@ -257,6 +272,12 @@ fn endpoint(control: &Control, member: &EndpointState) -> EndpointReport {
             _ => StandingReport::Admitted,
         },
         fails_checks: endpoint.fitness.fails_checks(),
+        last_check: control.checks.report(&endpoint.service, endpoint.slot).map(|report| LastCheck {
+            outcome: report.outcome.as_str(),
+            consecutive: report.consecutive,
+            total_us: report.total_us,
+            detail: report.detail,
+        }),
         in_flight: endpoint.in_flight(),
         adaptive_max: endpoint.adaptive_max(),
         connections: endpoint.connections(),

@@ -128,6 +128,12 @@ impl Testbed {
         self.control().get("/services/orders").expect(200).json()
     }
 
+    /// The service's instances that pick endpoints.
+    fn balancers(&self) -> Vec<Value> {
+        let instances = self.service()["instances"].as_array().expect("a list").clone();
+        instances.into_iter().filter(|one| one["decides"] == "balancer").collect()
+    }
+
     fn plugin(&self) -> Value {
         self.control().get("/plugins/own").expect(200).json()
     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use serde_json::Value;
 use sluice_harness::wait_until;
 
 use super::{Testbed, guests};
@@ -54,10 +55,9 @@ fn a_version_without_predecessor_stays_on_the_fallback_and_says_so() {
     let bed = Testbed::start(&guests::traps());
     wait_until("it has failed on both workers", || {
         bed.gateway().get("/").expect(200);
-        bed.service()["instances"].as_array().is_some_and(|all| {
-            all.iter()
-                .all(|one| one["state"] == "fallback" && one["fault"].as_str().is_some_and(|f| f.contains("pick")))
-        })
+        let faulted =
+            |one: &Value| one["state"] == "fallback" && one["fault"].as_str().is_some_and(|f| f.contains("pick"));
+        bed.balancers().iter().all(faulted)
     });
     assert!(bed.history("rolled-back").is_empty());
 }

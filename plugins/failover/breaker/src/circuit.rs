@@ -26,7 +26,7 @@ pub struct Circuit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     InService { failures: u32 },
-    Ejected { until: u64 },
+    Ejected { since: u64, until: u64 },
     Probation { since: u64 },
 }
 
@@ -48,7 +48,7 @@ impl Circuit {
     /// The end of a penalty.
     pub fn pass(&mut self, now: u64) -> Option<Step> {
         match self.state {
-            State::Ejected { until } if until <= now => {
+            State::Ejected { until, .. } if until <= now => {
                 self.state = State::Probation { since: now };
                 Some(Step::Probe)
             }
@@ -89,37 +89,41 @@ impl Circuit {
             State::Probation { .. } => true,
         };
         let penalty_us = rules.penalty_us(self.times, random);
-        self.state = State::Ejected { until: now + penalty_us };
+        self.state = State::Ejected { since: now, until: now + penalty_us };
         self.times += 1;
         Some(Step::Eject { penalty_us, after_probe })
     }
 
-    /// The gateway gives it traffic, whatever was asked for: a bound stood against the ejection, which then does not
-    /// count, or somebody has readmitted it.
-    pub fn is_in_service(&mut self, now: u64) {
-        if let State::Ejected { until } = self.state
-            && now < until
-        {
+    /// Since when it should get no traffic, or one request at a time.
+    pub fn out_since(&self) -> Option<u64> {
+        match self.state {
+            State::InService { .. } => None,
+            State::Ejected { since, .. } | State::Probation { since } => Some(since),
+        }
+    }
+
+    /// The gateway gives it traffic all the same: a bound stood against the ejection, which then does not count, or
+    /// somebody has readmitted it.
+    pub fn give_in(&mut self) {
+        if matches!(self.state, State::Ejected { .. }) {
             self.times = self.times.saturating_sub(1);
         }
-        if !matches!(self.state, State::InService { .. }) {
-            self.state = State::default();
-        }
+        self.state = State::default();
     }
 
     /// Until when it is ejected (in the past: since when it is on probation), and how often it was.
     pub fn saved(&self) -> (Option<u64>, u32) {
         let until = match self.state {
             State::InService { .. } => None,
-            State::Ejected { until } => Some(until),
+            State::Ejected { until, .. } => Some(until),
             State::Probation { since } => Some(since),
         };
         (until, self.times)
     }
 
-    /// Takes over what another has saved, of an endpoint that gets no traffic.
-    pub fn restored(until: Option<u64>, times: u32) -> Self {
-        let state = until.map_or_else(State::default, |until| State::Ejected { until });
+    /// Takes over `now` what another has saved, of an endpoint that gets no traffic.
+    pub fn restored(until: Option<u64>, times: u32, now: u64) -> Self {
+        let state = until.map_or_else(State::default, |until| State::Ejected { since: now, until });
         Self { state, times }
     }
 }

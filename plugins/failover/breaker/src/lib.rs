@@ -55,13 +55,15 @@ impl Failover for Breaker {
     fn update(&mut self, endpoints: &[Endpoint], now: InstantUs) {
         self.now = now;
         self.circuits.update(endpoints.iter().map(Into::into));
-        for known in self.circuits.iter_mut().filter(|known| known.available) {
-            known.state.is_in_service(now);
-        }
     }
 
     fn observe(&mut self, observations: &[Observation], now: InstantUs) -> Vec<Change> {
         self.now = now;
+        for known in self.circuits.iter_mut() {
+            if known.state.out_since().is_some_and(|since| known.overrules(since, now)) {
+                known.state.give_in();
+            }
+        }
         // Active checks are not asked: who passes them while real requests fail is no better for it.
         let traffic = observations.iter().filter(|observation| observation.source == Source::Traffic);
         let mut changes: Vec<Change> = traffic.filter_map(|observation| self.learn(&observation.completion)).collect();
@@ -83,7 +85,7 @@ impl Failover for Breaker {
     fn restore(&mut self, state: &[u8]) -> Result<(), String> {
         for Saved { key, until, times } in restored(state, self.now)? {
             if let Some(Known { available, state, .. }) = self.circuits.with_key(key) {
-                *state = Circuit::restored(until.filter(|_| !*available), times);
+                *state = Circuit::restored(until.filter(|_| !*available), times, self.now);
             }
         }
         Ok(())

@@ -45,6 +45,17 @@ fn an_endpoint_goes_through_ejection_and_probation_back_into_service() {
 }
 
 #[test]
+fn an_ejection_that_the_gateway_did_not_apply_is_begun_again_as_the_first() {
+    let mut policy = policy(r#"{"jitter": 0, "min_penalty": "5 s"}"#);
+    for now in [SECOND, 2 * SECOND, 3 * SECOND] {
+        let changes = policy.observe(&failures(1, now), now);
+        assert!(matches!(&changes[..], [Change::Eject(ejection)] if ejection.duration_ms == 6_000), "{changes:?}");
+        policy.update(&members(&[]), now + 1);
+        assert!(policy.observe(&failures(1, now + 2), now + 2).is_empty(), "it may yet be applied");
+    }
+}
+
+#[test]
 fn active_checks_do_not_decide() {
     let mut policy = policy("{}");
     let check = |observation: Observation| Observation { source: Source::ActiveCheck, ..observation };

@@ -2,6 +2,10 @@
 
 use crate::{Completion, InstantUs, Slot, members::Candidate};
 
+/// So long after a verdict the membership may still be the one from before it: its way back is through the gateway's
+/// control plane, and `observe` comes every 100 ms.
+pub const VERDICT_GRACE_US: u64 = 1_000_000;
+
 /// A table of the endpoints, with something of the policy's own about each: `T`, whose default is what is known of
 /// an endpoint that has just joined.
 #[derive(Debug)]
@@ -65,6 +69,12 @@ impl<T> Known<T> {
     pub fn is_told_by(&self, completion: &Completion) -> bool {
         self.available && began(completion) >= self.since
     }
+
+    /// Whether a verdict of `since`, which would have made the endpoint unavailable, is not in force: a bound of the
+    /// gateway stood against it, or somebody has readmitted the endpoint.
+    pub fn overrules(&self, since: InstantUs, now: InstantUs) -> bool {
+        self.available && now >= since.saturating_add(VERDICT_GRACE_US)
+    }
 }
 
 /// When the attempt was sent.
@@ -94,6 +104,14 @@ mod tests {
         assert!(table.get(3).is_none() && table.get(Slot::MAX).is_none());
         table.update(members(&[(0, 10)]));
         assert_eq!(table.with_key(10).map(|known| known.state), Some(0), "who comes back is new");
+    }
+
+    #[test]
+    fn a_verdict_is_given_time_to_be_in_force() {
+        let known = Known { slot: 0, key: 0, available: true, since: 0, state: () };
+        assert!(!known.overrules(5, 5 + VERDICT_GRACE_US - 1), "the membership may be from before");
+        assert!(known.overrules(5, 5 + VERDICT_GRACE_US));
+        assert!(!Known { available: false, ..known }.overrules(5, u64::MAX));
     }
 
     #[test]

@@ -30,7 +30,13 @@ struct Record {
     was_ejected: bool,
     /// The multiplier: how often it was ejected, less the intervals that it was not.
     times: u32,
-    ejected_until: Option<InstantUs>,
+    ejected: Option<Ejected>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ejected {
+    since: InstantUs,
+    until: InstantUs,
 }
 
 impl Outliers {
@@ -46,18 +52,12 @@ impl Outliers {
     pub fn update(&mut self, endpoints: &[Endpoint], now: InstantUs) {
         self.now = now;
         self.endpoints.update(endpoints.iter().map(Into::into));
-        for Known { available, state, .. } in self.endpoints.iter_mut() {
-            // It gets traffic after all, since a bound of the gateway stood against the ejection or somebody took it
-            // back; or since its time is over.
-            if *available && state.ejected_until.take().is_some_and(|until| now < until) {
-                state.times = state.times.saturating_sub(1);
-            }
-        }
     }
 
     pub fn observe(&mut self, observations: &[Observation], now: InstantUs) -> Vec<Change> {
         self.now = now;
         let mut changes = self.admit();
+        self.give_in();
         for observation in observations.iter().filter(|observation| observation.source == Source::Traffic) {
             changes.extend(self.learn(&observation.completion));
         }
@@ -75,19 +75,20 @@ impl Outliers {
     pub fn save(&self) -> Vec<u8> {
         saved(self.endpoints.iter().map(|Known { key, state, .. }| Saved {
             key: *key,
-            until: state.ejected_until,
+            until: state.ejected.map(|ejected| ejected.until),
             times: state.times,
         }))
     }
 
     /// Takes over what a policy with ejections saved, this one or another.
     pub fn restore(&mut self, state: &[u8]) -> Result<(), String> {
-        for Saved { key, until, times } in restored(state, self.now)? {
+        let since = self.now;
+        for Saved { key, until, times } in restored(state, since)? {
             let times_max = self.rules.times_max();
             let Some(Known { available, state, .. }) = self.endpoints.with_key(key) else { continue };
             state.times = times.min(times_max);
             // Who is available was readmitted meanwhile.
-            state.ejected_until = until.filter(|_| !*available);
+            state.ejected = until.filter(|_| !*available).map(|until| Ejected { since, until });
         }
         Ok(())
     }
@@ -97,17 +98,27 @@ impl Outliers {
     fn admit(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         for Known { slot, state, .. } in self.endpoints.iter_mut() {
-            if state.ejected_until.take_if(|until| *until <= self.now).is_some() {
+            if state.ejected.take_if(|ejected| ejected.until <= self.now).is_some() {
                 changes.push(Change::Admit(*slot));
             }
         }
         changes
     }
 
+    /// An ejection that is not in force does not count, and what is seen of the endpoint does again.
+    fn give_in(&mut self) {
+        for known in self.endpoints.iter_mut() {
+            if known.state.ejected.is_some_and(|ejected| known.overrules(ejected.since, self.now)) {
+                known.state.ejected = None;
+                known.state.times = known.state.times.saturating_sub(1);
+            }
+        }
+    }
+
     fn learn(&mut self, completion: &Completion) -> Option<Change> {
         let known = self.endpoints.get(completion.slot).filter(|known| known.is_told_by(completion))?;
         let state = &mut known.state;
-        if state.ejected_until.is_some() {
+        if state.ejected.is_some() {
             return None;
         }
         match Evidence::from(completion.outcome) {
@@ -167,7 +178,7 @@ impl Outliers {
     /// Who is in service and had so many requests within this interval, with the share that succeeded; the worst
     /// first, who are ejected while there is room.
     fn measured(&self, requests: u32) -> Vec<(Slot, f64)> {
-        let in_service = self.endpoints.iter().filter(|known| known.available && known.state.ejected_until.is_none());
+        let in_service = self.endpoints.iter().filter(|known| known.available && known.state.ejected.is_none());
         let mut measured: Vec<(Slot, f64)> = in_service
             .filter(|known| known.state.worked.saturating_add(known.state.failed) >= requests)
             .map(|known| {
@@ -181,7 +192,7 @@ impl Outliers {
 
     fn begin_interval(&mut self) {
         for Known { state, .. } in self.endpoints.iter_mut() {
-            let is_ejected = state.ejected_until.is_some();
+            let is_ejected = state.ejected.is_some();
             if !is_ejected && !state.was_ejected {
                 state.times = state.times.saturating_sub(1);
             }
@@ -203,7 +214,7 @@ impl Outliers {
         state.times = (state.times + 1).min(rules.times_max());
         state.was_ejected = true;
         let duration_ms = ejection_ms(rules.ejection_us(state.times));
-        state.ejected_until = Some(now + u64::from(duration_ms) * 1_000);
+        state.ejected = Some(Ejected { since: now, until: now + u64::from(duration_ms) * 1_000 });
         Some(Change::Eject(Ejection { slot, duration_ms, reason }))
     }
 
@@ -213,7 +224,7 @@ impl Outliers {
         let (mut all, mut ejected, mut others) = (0_u64, 0_u64, 0_u64);
         for known in self.endpoints.iter() {
             all += 1;
-            if known.state.ejected_until.is_some() {
+            if known.state.ejected.is_some() {
                 ejected += 1;
             } else if known.available && known.slot != slot {
                 others += 1;

@@ -149,7 +149,9 @@ fn after_the_end_nothing_is_asked_any_more_even_what_hung() {
         let hole = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let hung = endpoint_at(1, hole.local_addr().expect("it is bound"));
         let (checks, mut results) = checks();
-        checks.set(orders(&http_each_100_ms(), &[endpoint_at(0, server.address), hung]));
+        // It would not end by itself while this test lasts.
+        let check = HealthCheck { timeout: 2 * DEADLINE, ..http_each_100_ms() };
+        checks.set(orders(&check, &[endpoint_at(0, server.address), hung]));
         let (mut connection, _) = hole.accept().await.expect("it is asked");
         results.recv().await.expect("the other is checked");
         checks.end().await;

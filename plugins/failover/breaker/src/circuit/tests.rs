@@ -58,16 +58,8 @@ fn an_ejection_that_did_not_hold_is_not_counted() {
     let mut circuit = Circuit::default();
     for _ in 0..3 {
         assert_eq!(fail(&mut circuit, 0, 7), ejected(1, false));
-        circuit.is_in_service(1);
+        circuit.give_in();
     }
-}
-
-#[test]
-fn being_in_service_forgets_no_failures() {
-    let mut circuit = Circuit::default();
-    fail(&mut circuit, 0, 6);
-    circuit.is_in_service(1);
-    assert_eq!(fail(&mut circuit, 2, 1), ejected(1, false));
 }
 
 #[test]
@@ -78,11 +70,11 @@ fn what_was_saved_goes_on_where_it_was() {
     fail(&mut circuit, SECOND, 1);
     let (until, times) = circuit.saved();
     assert_eq!((until, times), (Some(3 * SECOND), 2));
-    let mut next = Circuit::restored(until, times);
+    let mut next = Circuit::restored(until, times, SECOND);
     assert_eq!(next.pass(3 * SECOND - 1), None);
     assert_eq!(next.pass(3 * SECOND), Some(Step::Probe));
     let (since, times) = next.saved();
-    let mut third = Circuit::restored(since, times);
+    let mut third = Circuit::restored(since, times, 4 * SECOND);
     assert_eq!(third.pass(4 * SECOND), Some(Step::Probe), "a probation is begun again");
     assert_eq!(fail(&mut third, 4 * SECOND, 1), ejected(4, true));
 }

@@ -251,10 +251,25 @@ fn an_ejection_that_the_gateway_did_not_apply_is_not_held_against_the_endpoint()
     let mut bed = Bed::new("{}", 3);
     for _ in 0..4 {
         bed.fail(1, 5);
+        // The gateway says nothing of it: the membership is as it was.
         bed.endpoints[1].available = true;
         bed.outliers.update(&bed.endpoints, bed.now);
+        bed.wait(SECOND);
     }
     assert_eq!(bed.log.iter().map(|(_, ms, _)| *ms).collect::<Vec<_>>(), [30_000; 4]);
+}
+
+#[test]
+fn a_membership_from_before_an_ejection_does_not_undo_it() {
+    let mut bed = Bed::new("{}", 3);
+    let before = bed.endpoints.clone();
+    bed.fail(1, 5);
+    bed.outliers.update(&before, bed.now);
+    bed.wait(SECOND / 2);
+    bed.outliers.update(&bed.endpoints, bed.now);
+    bed.wait(30 * SECOND);
+    bed.fail(1, 5);
+    assert_eq!(bed.log.last().map(|(_, ms, _)| *ms), Some(60_000));
 }
 
 #[test]
