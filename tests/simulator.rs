@@ -13,7 +13,7 @@ use sluice::{
     plugin::{Runtime, Version, stock},
     simulator::{Figures, Pairing, Policy, Scenario, run},
 };
-use sluice_harness::guest::Guest;
+use sluice_harness::guest::{Guest, built};
 
 static RUNTIME: LazyLock<Arc<Runtime>> = LazyLock::new(|| Runtime::patient().expect("the engine starts"));
 
@@ -240,6 +240,31 @@ fn a_component_that_misbehaves_costs_no_request_and_is_counted() {
     for figures in [traps, answers_nonsense] {
         assert_eq!((figures.success_share(), figures.failed_share()), (1.0, 0.0));
     }
+}
+
+#[test]
+fn a_failover_policy_that_misbehaves_is_held_to_the_bounds_of_the_gateway() {
+    let scenario = parsed(
+        "duration = \"20 s\"\nsuccess_within = \"1 s\"\narrivals = { rate = 200 }\n\
+         [[endpoints]]\ncount = 4\nslots = 8\nservice = { distribution = \"exponential\", mean = \"10 ms\" }\n\
+         [[failures]]\nendpoints = [0]\nfrom = \"5 s\"\nuntil = \"6 s\"\nkind = \"dead\"\n",
+    );
+    let component = built("failover-hostile");
+    let run = |settings| {
+        let failover = Some(policy("failover-hostile", &component, settings));
+        figures(&scenario, &Pairing { failover, ..balancer("round-robin") }, 1)
+    };
+    // The host's own verdict stands in: what could not be sent is tried again.
+    let traps = run(json!({ "trap_in": "decide" }));
+    assert!(traps.faults > 0 && traps.retries > 0 && traps.failed == 0, "{} {}", traps.faults, traps.failed);
+    // Half of them at most, and as many again each time they come back.
+    let ejects = run(json!({ "observe": "ejects-all" }));
+    assert!(ejects.ejections >= 2 && ejects.overruled > 0, "{} {}", ejects.ejections, ejects.overruled);
+    let (_, most) = ejects.load_shares();
+    assert!(most < 0.6 && ejects.success_share() > 0.9, "{most} {}", ejects.success_share());
+    // Each would be sent twice, were it not for the budget: 20 % of the requests, and 10 a second at least.
+    let hedges = run(json!({ "complete": "hedges-at-once" }));
+    assert!(hedges.hedges > 0 && hedges.over_budget > 0 && hedges.attempts_per_request() <= 1.25, "{hedges:?}");
 }
 
 #[test]

@@ -78,10 +78,11 @@ pub fn pick(
 ) -> Result<Picked, NotPicked> {
     let place = place(service)?;
     let by_candidate = service.balancer.tries(request.hash);
-    if probes && service.snapshot.shared.is_probing() {
-        if let Some(probe) = choice::take_probe(&service.snapshot, &incoming.tried) {
-            return picked(service, probe, place, by_candidate, true);
-        }
+    if probes
+        && service.snapshot.shared.is_probing()
+        && let Some(probe) = choice::take_probe(&service.snapshot, &incoming.tried)
+    {
+        return picked(service, probe, place, by_candidate, true);
     }
     let arm = service.balancer.arm(by_candidate);
     let answer = ask(worker, service, arm, request, incoming);

@@ -29,10 +29,11 @@ impl Simulation<'_> {
         let random = if attempt == 0 { asking.hash } else { self.random.u64(..) };
         let incoming = Incoming { tried: asking.tried.clone(), ..Incoming::default() };
         let probes = asking.idempotent || self.shared.any_may_probe();
-        if probes && self.shared.is_probing() {
-            if let Some(probe) = choice::take_probe(&self.snapshot, &incoming.tried) {
-                return Some(probe);
-            }
+        if probes
+            && self.shared.is_probing()
+            && let Some(probe) = choice::take_probe(&self.snapshot, &incoming.tried)
+        {
+            return Some(probe);
         }
         let given = PickRequest { now_us, random, hash: asking.hash, attempt };
         let balancer = &mut self.instances.workers[asking.worker].balancer;
