@@ -83,10 +83,12 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+/// To a tenth of a percent.
 fn percentile(sorted: &[u32], percent: f64) -> Option<u32> {
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    // In range: a share of a length.
-    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+    // Whole numbers, as 99.9 % of 1,000 would be a little more than 999 otherwise.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let permille = (percent * 10.0).round() as usize;
+    let rank = (sorted.len() * permille).div_ceil(1_000);
     sorted.get(rank.max(1) - 1).copied()
 }
 
