@@ -45,8 +45,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use retry::native_verdict;
 pub use snapshot::{
-    PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, ServiceIndex, ServiceSnapshot,
-    Snapshot,
+    NextService, PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, ServiceIndex,
+    ServiceSnapshot, Snapshot,
 };
 pub use state::COMPLETIONS_MAX;
 
