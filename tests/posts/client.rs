@@ -27,6 +27,7 @@ pub enum Answered {
     Refused {
         status: u16,
         request_sent: Option<bool>,
+        detail: String,
     },
     /// Its answer, if one came, was not whole.
     Broken(String),
@@ -90,7 +91,8 @@ async fn post(
     }
     let problem: Value = serde_json::from_slice(&answer).unwrap_or_default();
     let status = head.second_word().parse().map_err(|_| io::ErrorKind::InvalidData)?;
-    Ok(Answered::Refused { status, request_sent: problem["request_sent"].as_bool() })
+    let detail = problem["detail"].as_str().unwrap_or_default().to_owned();
+    Ok(Answered::Refused { status, request_sent: problem["request_sent"].as_bool(), detail })
 }
 
 /// Sends it and takes what comes back; also whether all of it was sent by then.
