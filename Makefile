@@ -45,6 +45,7 @@ bench: plugins
 	cargo bench --package sluice --bench pick
 	python3 tests/bench/picks.py
 	python3 tests/bench/registry.py
+	python3 tests/bench/failover.py
 
 # The long versions of the tests, about an hour: those that say so by `#[ignore]`, and the fuzz targets with many
 # more runs; with libFuzzer too where cargo-fuzz and a nightly compiler are installed.

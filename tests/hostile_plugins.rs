@@ -41,8 +41,11 @@ impl Bed {
     fn begin() -> Self {
         let origins = ["a", "b"].map(Origin::start);
         let addresses = [origins[0].address(), origins[1].address()];
-        let config = any_route("orders", &addresses, "balancer = { plugin = \"round-robin\" }")
-            + &service("payments", &addresses, "")
+        let config = any_route(
+            "orders",
+            &addresses,
+            "balancer = { plugin = \"round-robin\" }\nretry = { budget = 100 }",
+        ) + &service("payments", &addresses, "")
             + "[[route]]\npath = \"/payments/\"\nservice = \"payments\"\n[plugins.round-robin]\nmemory_max = \"2 MiB\"\n";
         let gateway = sluice!().config(config).start();
         gateway.push("living", &remembers_by_living(PICKS_LIVED));
@@ -90,7 +93,7 @@ fn what_is_no_plugin_is_refused_with_clear_words_and_changes_nothing() {
         ("a core module", wat("core-module"), 422, &["is a core module, not a component", "sluice plugin build"]),
         ("the wrong world", wat("wrong-world"), 422, &["is no plugin: it exports none of sluice:plugin/{balancer"]),
         ("half a balancer", wat("half-a-balancer"), 422, &["lacks exports", "sluice:plugin/policy@0.1", "pick"]),
-        ("another kind", of_kind("failover"), 422, &["is a failover plugin", "not available in this version"]),
+        ("another kind", of_kind("transaction"), 422, &["is a transaction plugin", "not available in this version"]),
         ("an import of the shell", built("imports-unknown"), 422, &["intruder:host/shell", "it may import"]),
         ("cut in the first bytes", good[..6].to_vec(), 422, &["is cut short"]),
         ("cut in the middle", good[..good.len() / 2].to_vec(), 422, &["is damaged, or cut short"]),
@@ -211,7 +214,11 @@ fn a_version_without_predecessor_comes_back_ever_more_slowly_and_the_fallback_de
     let bed = Bed::begin();
     let version = text(&bed.gateway.push("alone", &built("hostile"))["version"]);
     bed.gateway.set_balancer("orders", "alone", json!({"trap_in": "pick"}));
-    let instances = || bed.gateway.service("orders")["instances"].as_array().cloned().unwrap_or_default();
+    let instances = || {
+        let mut instances = bed.gateway.service("orders")["instances"].as_array().cloned().unwrap_or_default();
+        instances.retain(|instance| instance["decides"] == "balancer");
+        instances
+    };
     let mut longest_wait_ms = [0; 2];
     wait_until("each instance to have failed six times", || {
         let instances = instances();
@@ -243,6 +250,8 @@ fn a_policy_that_insists_on_a_dead_endpoint_fails_no_request() {
     let mut bed = Bed::begin();
     bed.gateway.set_balancer("orders", OWN, json!({"answer": "tried"}));
     let good = bed.gateway.active(OWN);
+    // Nothing takes the dead endpoint out of its sight.
+    bed.gateway.set_failover("orders", "standard", json!({"consecutive": 0, "success_rate_stdevs": 0}));
     // Only orders may meet the dead endpoint: payments would be retried too, which is another test's matter.
     let bad = text(&bed.gateway.push(OWN, &built("hostile"))["version"]);
     bed.orders.await_more(20);
@@ -271,6 +280,7 @@ fn a_worker_starved_by_other_load_is_not_taken_for_a_spinning_plugin() {
     /// CPU time that a pick shall take: within the deadline of 1 ms, and long enough to be interrupted now and then.
     const PICK_US: f64 = 300.0;
     const REQUESTS: u64 = 300;
+    const INTERRUPTED_MIN: u64 = 30;
     let origin = Origin::start("a");
     let gateway = sluice!().config(any_route("orders", &[origin.address()], "")).start();
     let rounds = calibrate(&gateway, PICK_US);
@@ -279,17 +289,20 @@ fn a_worker_starved_by_other_load_is_not_taken_for_a_spinning_plugin() {
     gateway.set_balancer("orders", OWN, json!({}));
     process::renice(gateway.pid(), 5);
     let interrupted = process::involuntary_switches(gateway.pid());
-    let report = Load::to(gateway.address()).connections(4).run_count(REQUESTS);
-    let interrupted = process::involuntary_switches(gateway.pid()) - interrupted;
+    let load = Load::to(gateway.address()).connections(4).start();
+    // Or the machine was not busy enough for all this to mean anything.
+    wait_until("the gateway to be interrupted now and then", || {
+        load.await_more(REQUESTS);
+        process::involuntary_switches(gateway.pid()) - interrupted > INTERRUPTED_MIN
+    });
     drop(busy);
+    let report = load.stop();
     report.expect_no_failures();
-    println!("{rounds} rounds a pick, {interrupted} times interrupted, {report}");
+    println!("{rounds} rounds a pick, {report}");
     let counted = |metric: &str| gateway.metric(metric, &[&format!("version=\"{version}\"")]);
     assert_eq!(counted("sluice_plugin_deadline_overruns_total"), 0.0);
     assert_eq!(counted("sluice_plugin_fallbacks_total"), 0.0);
     assert!(counted("sluice_plugin_calls_total") >= REQUESTS as f64);
-    // Or the machine was not busy enough for all this to mean anything.
-    assert!(interrupted > 30, "{interrupted}");
 }
 
 /// How many rounds take a pick so long.

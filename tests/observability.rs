@@ -7,11 +7,14 @@ use http::Method;
 use sluice_harness::{Origin, RawConnection, RawOrigin, Sluice, any_route, service, sluice, wait_until};
 
 /// A service that answers, one at which nobody listens, and a path that no route has.
+/// So that a request is one attempt, and each attempt is counted where the test expects it.
+const NEVER_AGAIN: &str = "failover = { plugin = \"none\" }";
+
 fn start(origin: &Origin, more: &str) -> Sluice {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = format!(
         "{more}\n{}{}[[route]]\npath = \"/orders/\"\nservice = \"orders\"\n[[route]]\npath = \"/dead/\"\nservice = \"dead\"\n",
-        service("orders", &[origin.address()], ""),
+        service("orders", &[origin.address()], NEVER_AGAIN),
         service("dead", &[nobody], ""),
     );
     sluice!().config(config).start()
@@ -78,8 +81,10 @@ fn the_figures_are_those_of_the_traffic() {
     for none in ["fallbacks", "traps", "deadline_overruns", "memory_overruns", "invalid_answers"] {
         assert_eq!(gateway.metric(&format!("sluice_plugin_{none}_total"), &[]), 0.0, "{none}");
     }
-    assert_eq!(gateway.metric("sluice_plugin_live_instances", &[]), 4.0, "two services on two workers");
-    assert!(gateway.metric("sluice_plugin_memory_bytes", &[]) > 4.0 * 65_536.0);
+    let live = |plugin: &str| gateway.metric("sluice_plugin_live_instances", &[&format!("plugin={plugin:?}")]);
+    assert_eq!(live("least-request"), 4.0, "two services on two workers");
+    assert_eq!(live("none"), 3.0, "one service, on two workers and beside them");
+    assert!(gateway.metric("sluice_plugin_memory_bytes", &["plugin=\"least-request\""]) > 4.0 * 65_536.0);
     assert_eq!(gateway.metric("sluice_endpoint_in_flight", &[]), 0.0);
     assert_eq!(gateway.metric("sluice_endpoint_available", &[]), 2.0);
     assert_eq!(gateway.metric("sluice_endpoint_connects_total", &["service=\"orders\""]), origin.connections() as f64);

@@ -113,7 +113,7 @@ fn everything_wrong_with_settings_is_listed_with_its_place_and_changes_nothing()
     refused.says(&["peak-ewma"]);
     patch(json!({"balancer": {"plugin": "own", "settings": {"choices": 2}}})).says(&["this policy has no settings"]);
     patch(json!({"balancer": {"plugin": "own", "settings": []}}));
-    patch(json!({"failover": {"plugin": "standard"}})).says(&["not available in this version"]);
+    patch(json!({"failover": {"plugin": "maglev"}})).says(&["is a balancer, not a failover"]);
     gateway.control().send(http::Method::PATCH, "/services/orders", &JSON, b"{\"balancer\": ".to_vec()).expect(400);
     gateway.control().patch("/services/order", &json!({"balancer": null})).expect(404);
 

@@ -10,16 +10,13 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import os
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-import generators
-import peers as peers_
+import calm
 import results
-from ratios import ratio
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,7 +29,6 @@ WATCHERS = 8
 # DESIGN.md: from a change to every worker's picks.
 CHANGE_BAR_MS = 50
 COST_BAR = 1.03
-SEED = 1
 
 
 def main():
@@ -44,7 +40,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="sluice-registry-") as folder:
         Path(folder).chmod(0o755)
         lines = asyncio.run(many(Path(folder) / "many", options.changes))
-        lines += calm(Path(folder) / "calm", options.rounds)
+        lines += calm_cost(Path(folder) / "calm", options.rounds)
     text = "## The registry\n\n" + "\n".join(lines) + "\n"
     results.write(options.output, "registry", text)
     print(text)
@@ -134,7 +130,7 @@ async def many(folder, changes):
     services = "\n".join(
         f'[services.{name}]\n[[route]]\npath = "/{name}/"\nservice = "{name}"' for name in names
     )
-    gateway = sluice("many", "registry.toml", dict(count=len(names), services=services))
+    gateway = calm.sluice("many", "registry.toml", dict(count=len(names), services=services))
     gateway.start(folder, [], lambda: None)
     control = gateway.ports["control"]
     try:
@@ -219,54 +215,19 @@ async def watch_changes(listener, control, other, changes):
     return taken_ms
 
 
-def calm(folder, rounds):
+def calm_cost(folder, rounds):
     """CPU a request with endpoints from the registry, beside the same from the configuration."""
-    cores = sorted(os.sched_getaffinity(0))
-    pin_proxy = lambda: os.sched_setaffinity(0, {cores[0]})
-    pin_load = lambda: os.sched_setaffinity(0, {cores[min(1, len(cores) - 1)]})
-    scenario = next(scenario for scenario in generators.SCENARIOS if scenario.name == "h1-small")
-    processes, backends = peers_.start_backends(folder / "backends", pin_load)
-    peers = [sluice("static", "sluice.toml", {}), sluice("registered", "sluice-registry.toml", {})]
-    cost = {peer.name: [] for peer in peers}
-    try:
-        for peer in peers:
-            peer.start(folder, backends, pin_proxy)
-        asyncio.run(register_all(peers[1].ports["control"], backends))
-        for peer in peers:
-            generators.run(scenario, peer.ports["h1"], 1, folder, pin_load)
-        for number in range(rounds):
-            for peer in peers if number % 2 else reversed(peers):
-                cpu_s = peer.cpu_s()
-                served = generators.run(scenario, peer.ports["h1"], 2, folder, pin_load)
-                if served.errors:
-                    raise RuntimeError(f"{peer.name}: {served.errors} errors")
-                cost[peer.name].append((peer.cpu_s() - cpu_s) / served.requests * 1e6)
-    finally:
-        for peer in peers:
-            peer.stop()
-        for process in processes:
-            peers_.stop(process)
-    registered, static = cost["registered"], cost["static"]
-    middle, lower, upper = ratio(registered, static, SEED)
-    return [
-        f"CPU a request on the calm data path (small GET), endpoints from the registry / from the configuration: "
-        f"**{middle:.3f}** (95 % interval {lower:.3f} to {upper:.3f}; {median(registered):.2f} and "
-        f"{median(static):.2f} µs, {rounds} interleaved rounds); bar: median at most {COST_BAR}: "
-        f"{'met' if middle <= COST_BAR else '**not met**'}",
-    ]
+    peers = [calm.sluice("static", "sluice.toml", {}), calm.sluice("registered", "sluice-registry.toml", {})]
+    register = lambda backends: asyncio.run(register_all(peers[1].ports["control"], backends))
+    cost = calm.compare(folder, peers, rounds, register)
+    what = "endpoints from the registry / from the configuration"
+    return [calm.verdict(what, cost["registered"], cost["static"], rounds, COST_BAR)]
 
 
 async def register_all(control, backends):
     connection = Connection(control)
     for number, port in enumerate(backends):
         await connection.ask("PUT", "/v1/agent/service/register", registration("backends", number, port, 3600))
-
-
-def sluice(name, template, places):
-    base = next(peer for peer in peers_.all_peers() if peer.name == "sluice")
-    if not base.program:
-        raise SystemExit("target/release/sluice is missing: cargo build --release -p sluice")
-    return peers_.Peer(name, template, base.program, base.command, base.version, separate_h2=False, places=places)
 
 
 if __name__ == "__main__":

@@ -174,10 +174,13 @@ pub(super) enum ServiceCommand {
         /// The service
         name: ServiceName,
         /// The plugin that shall pick endpoints
-        #[arg(long, value_name = "PLUGIN", required_unless_present_any = ["reset", "discovery"])]
+        #[arg(long, value_name = "PLUGIN", required_unless_present_any = ["reset", "failover", "discovery"])]
         balancer: Option<PluginName>,
-        /// The plugin that shall find endpoints; it must answer before it comes into use
+        /// The plugin that shall decide what happens when an endpoint fails
         #[arg(long, value_name = "PLUGIN", conflicts_with = "balancer")]
+        failover: Option<PluginName>,
+        /// The plugin that shall find endpoints; it must answer before it comes into use
+        #[arg(long, value_name = "PLUGIN", conflicts_with_all = ["balancer", "failover"])]
         discovery: Option<PluginName>,
         /// The policy's settings, a JSON object
         #[arg(long, value_name = "JSON")]
@@ -186,7 +189,7 @@ pub(super) enum ServiceCommand {
         #[arg(long, requires = "discovery", conflicts_with = "balancer")]
         force: bool,
         /// Take back what was changed here: the configuration file's policies hold again
-        #[arg(long, conflicts_with_all = ["balancer", "discovery", "settings"])]
+        #[arg(long, conflicts_with_all = ["balancer", "failover", "discovery", "settings"])]
         reset: bool,
         #[command(flatten)]
         control: ControlFlags,

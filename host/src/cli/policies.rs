@@ -84,8 +84,11 @@ impl Trial<'_> {
             memory_bytes_max: options.map_or(PLUGIN_MEMORY_BYTES_MAX, |options| options.memory_bytes_max),
             clock: self.clock,
         };
-        let tried =
-            if role == DISCOVERY { version.try_discovery(&context) } else { version.balancer(&context).map(drop) };
+        let tried = match role {
+            DISCOVERY => version.try_discovery(&context),
+            FAILOVER => version.failover(&context).map(drop),
+            _ => version.balancer(&context).map(drop),
+        };
         match tried {
             Ok(()) => {}
             Err(InstanceError::Settings(problems)) => {
@@ -100,9 +103,10 @@ impl Trial<'_> {
 }
 
 const DISCOVERY: &str = "discovery";
+const FAILOVER: &str = "failover";
 
 /// Each policy of a service, with its key.
 fn policies(service: &ServiceConfig) -> impl Iterator<Item = (&'static str, &PolicyConfig)> {
     let discovery = service.discovery.as_ref().map(|policy| (DISCOVERY, policy));
-    std::iter::once(("balancer", &service.balancer)).chain(discovery)
+    [("balancer", &service.balancer), (FAILOVER, &service.failover)].into_iter().chain(discovery)
 }

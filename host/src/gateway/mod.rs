@@ -43,8 +43,8 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 pub use snapshot::{
-    PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, ServiceIndex, ServiceSnapshot,
-    Snapshot,
+    NextService, PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, ServiceIndex,
+    ServiceSnapshot, Snapshot,
 };
 
 use self::worker::{Command, Peers, Seat};

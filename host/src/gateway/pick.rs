@@ -85,11 +85,12 @@ pub fn pick(
 ) -> Result<Picked, NotPicked> {
     let place = place(service)?;
     let by_candidate = service.balancer.tries(request.hash);
-    if probes && service.snapshot.shared.is_probing() {
-        if let Some((lane, in_flight)) = take_probe(service, &incoming.tried) {
-            service.snapshot.shared.counts.probes.add(1);
-            return Ok(picked(service, lane, in_flight, place, by_candidate, true));
-        }
+    if probes
+        && service.snapshot.shared.is_probing()
+        && let Some((lane, in_flight)) = take_probe(service, &incoming.tried)
+    {
+        service.snapshot.shared.counts.probes.add(1);
+        return Ok(picked(service, lane, in_flight, place, by_candidate, true));
     }
     let arm = service.balancer.arm(by_candidate);
     let answer = ask(worker, service, arm, request, incoming);

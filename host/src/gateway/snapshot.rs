@@ -94,12 +94,15 @@ pub enum PreparedService {
     /// Nothing of the service of this name has changed: its snapshot and its instances are those that the worker has.
     /// Adopting it costs the same however many endpoints it has.
     Same,
-    Next {
-        balancer: PreparedPolicy<BalancerInstance>,
-        failover: PreparedPolicy<FailoverInstance>,
-        /// By slot, like `ServiceSnapshot::endpoints`.
-        endpoints: Vec<Option<Arc<EndpointCells>>>,
-    },
+    Next(Box<NextService>),
+}
+
+/// One service as it comes to one worker.
+pub struct NextService {
+    pub balancer: PreparedPolicy<BalancerInstance>,
+    pub failover: PreparedPolicy<FailoverInstance>,
+    /// By slot, like `ServiceSnapshot::endpoints`.
+    pub endpoints: Vec<Option<Arc<EndpointCells>>>,
 }
 
 pub enum PreparedPolicy<I> {

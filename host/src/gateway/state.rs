@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 
 use super::{
     snapshot::{
-        PreparedInstance, PreparedPolicy, PreparedService, PreparedState, ServiceIndex, ServiceSnapshot, Snapshot,
+        NextService, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, ServiceIndex, ServiceSnapshot,
+        Snapshot,
     },
     upstream::EndpointLane,
 };
@@ -190,7 +191,8 @@ impl WorkerState {
                 let before = self.service(&snapshot.config.name);
                 match (service, before) {
                     (PreparedService::Same, Some(before)) => Rc::clone(before),
-                    (PreparedService::Next { balancer, failover, endpoints }, before) => {
+                    (PreparedService::Next(next), before) => {
+                        let NextService { balancer, failover, endpoints } = *next;
                         let before = before.map(Rc::as_ref);
                         let balancer = Policy::next(before.map(|before| &before.balancer), balancer, retired);
                         let failover = Policy::next(before.map(|before| &before.failover), failover, retired);

@@ -27,6 +27,8 @@ pub const TEST: &str = "an_instance_of_the_service";
 const NAME: &str = "SLUICE_TEST_INSTANCE_NAME";
 const ADDRESS: &str = "SLUICE_TEST_INSTANCE_ADDRESS";
 const LOG: &str = "SLUICE_TEST_INSTANCE_LOG";
+/// How long an instance works on a request, so that some are under way whenever it is killed.
+const SERVICE_TIME: Duration = Duration::from_millis(3);
 const READY: &str = "an instance listens on ";
 
 /// One instance: its process, and the address and the log that outlive it.
@@ -171,6 +173,7 @@ async fn answer(
     let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
     // One write, so that it is there whole however the process ends.
     (&*log).write_all(format!("{id}\n").as_bytes()).expect("the test's folder can be written to");
+    tokio::time::sleep(SERVICE_TIME).await;
     let response = Response::builder().header("x-instance", &*name).body(Full::from(name.to_string()));
     Ok(response.expect("the test's answer is well-formed"))
 }

@@ -18,20 +18,23 @@ pub(super) fn run(command: ServiceCommand) -> Result<Output, Failure> {
     match command {
         ServiceCommand::List { control } => list(&Client::new(&control)?),
         ServiceCommand::Show { name, control } => show(&Client::new(&control)?, &name),
-        ServiceCommand::Set { name, balancer, discovery, settings, force, reset: _, control } => {
+        ServiceCommand::Set { name, balancer, failover, discovery, settings, force, reset: _, control } => {
             let settings = settings.as_deref().map(super::settings).transpose()?;
             let client = Client::new(&control)?;
             let settings = settings.unwrap_or_else(|| json!({}));
             let policy = |plugin: &PluginName| json!({"plugin": plugin, "settings": settings});
-            match (balancer, discovery) {
-                (Some(plugin), _) => {
+            match (balancer, failover, discovery) {
+                (Some(plugin), ..) => {
                     set(&client, &name, &format!("balancer {plugin}"), &json!({"balancer": policy(&plugin)}))
                 }
-                (None, Some(plugin)) => {
+                (None, Some(plugin), _) => {
+                    set(&client, &name, &format!("failover {plugin}"), &json!({"failover": policy(&plugin)}))
+                }
+                (None, None, Some(plugin)) => {
                     let patch = json!({"discovery": policy(&plugin), "force": force});
                     set(&client, &name, &format!("discovery {plugin}"), &patch)
                 }
-                (None, None) => reset(&client, &name),
+                (None, None, None) => reset(&client, &name),
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::cli::output::table;
 pub(super) struct Service {
     name: String,
     balancer: Balancer,
+    failover: Failover,
     discovery: Option<Discovery>,
     endpoints: Vec<Endpoint>,
     waiting: usize,
@@ -29,6 +30,26 @@ struct Balancer {
     settings: Value,
     source: String,
     overlaid: Option<Overlaid>,
+}
+
+/// What happens when an endpoint fails.
+#[derive(Deserialize)]
+struct Failover {
+    #[serde(flatten)]
+    policy: Balancer,
+    done: BTreeMap<String, u64>,
+    history: Vec<Became>,
+    #[serde(default)]
+    differences: Vec<Became>,
+}
+
+/// What became of an endpoint, or would have.
+#[derive(Deserialize)]
+struct Became {
+    at: String,
+    endpoint: String,
+    what: String,
+    reason: String,
 }
 
 /// What finds the endpoints.
@@ -83,6 +104,9 @@ struct Endpoint {
     priority: u32,
     zone: String,
     available: bool,
+    standing: Option<String>,
+    #[serde(default)]
+    fails_checks: bool,
     in_flight: u32,
     attempts: u64,
     failures: u64,
@@ -118,7 +142,8 @@ struct Arm {
 
 #[derive(Deserialize)]
 struct Instance {
-    worker: usize,
+    decides: String,
+    worker: Option<usize>,
     version: String,
     state: String,
     fault: Option<String>,
@@ -140,11 +165,8 @@ struct CanaryOfService {
 impl Service {
     pub fn in_words(&self) -> String {
         let mut lines = vec![format!("service {}", self.name)];
-        let Balancer { plugin, version, settings, source, overlaid } = &self.balancer;
-        lines.push(format!("  balancer: {plugin}, version {version}, settings {settings}, from the {source}"));
-        if let Some(Overlaid { plugin, settings }) = overlaid {
-            lines.push(format!("  without what was changed over the API: {plugin}, settings {settings}"));
-        }
+        lines.extend(policy("balancer", &self.balancer));
+        lines.extend(failover(&self.failover));
         lines.extend(self.discovery.iter().flat_map(discovery));
         let limit = |(name, Sourced { value, source }): (&String, &Sourced)| format!("{name} {value} ({source})");
         lines.push(format!("  limits: {}", self.limits.iter().map(limit).collect::<Vec<_>>().join(", ")));
@@ -188,6 +210,35 @@ impl Service {
     }
 }
 
+fn policy(name: &str, policy: &Balancer) -> Vec<String> {
+    let Balancer { plugin, version, settings, source, overlaid } = policy;
+    let overlaid = overlaid.iter().map(|Overlaid { plugin, settings }| {
+        format!("  without what was changed over the API: {plugin}, settings {settings}")
+    });
+    let own = format!("  {name}: {plugin}, version {version}, settings {settings}, from the {source}");
+    std::iter::once(own).chain(overlaid).collect()
+}
+
+/// Of the history as much as fits on a screen beside the rest.
+const HISTORY_SHOWN: usize = 8;
+
+fn failover(failover: &Failover) -> Vec<String> {
+    let Failover { policy: own, done, history, differences } = failover;
+    let mut lines = policy("failover", own);
+    let happened: Vec<_> =
+        done.iter().filter(|(_, count)| **count > 0).map(|(what, n)| format!("{what} {n}")).collect();
+    if !happened.is_empty() {
+        lines.push(format!("    {}", happened.join(", ").replace('_', " ")));
+    }
+    let became = |Became { at, endpoint, what, reason }: &Became| format!("    {at} {endpoint} {what}: {reason}");
+    lines.extend(history.iter().take(HISTORY_SHOWN).map(became));
+    if !differences.is_empty() {
+        lines.push("    in the shadow of the version in use:".to_owned());
+        lines.extend(differences.iter().take(HISTORY_SHOWN).map(became));
+    }
+    lines
+}
+
 fn discovery(discovery: &Discovery) -> Vec<String> {
     let Discovery { plugin, version, settings, source, state, answered_at, last_error, not_granted, held_back, shadow } =
         discovery;
@@ -215,10 +266,11 @@ fn discovery(discovery: &Discovery) -> Vec<String> {
 }
 
 fn gone(instance: &Instance) -> String {
-    let Instance { worker, version, state, fault, restart_in_ms } = instance;
+    let Instance { decides, worker, version, state, fault, restart_in_ms } = instance;
+    let place = worker.map(|worker| format!(", worker {worker}")).unwrap_or_default();
     let fault = fault.as_deref().unwrap_or("no instance yet");
     let restart = restart_in_ms.map(|ms| format!(", tried again in {ms} ms")).unwrap_or_default();
-    format!("  worker {worker}: {state} instead of version {version}: {fault}{restart}")
+    format!("  {decides}{place}: {state} instead of version {version}: {fault}{restart}")
 }
 
 fn endpoint(endpoint: &Endpoint) -> [String; 11] {
@@ -228,13 +280,22 @@ fn endpoint(endpoint: &Endpoint) -> [String; 11] {
         endpoint.weight.to_string(),
         endpoint.priority.to_string(),
         endpoint.zone.clone(),
-        if endpoint.available { "available" } else { "unavailable" }.to_owned(),
+        state(endpoint).to_owned(),
         endpoint.in_flight.to_string(),
         endpoint.attempts.to_string(),
         endpoint.failures.to_string(),
         ms(endpoint.first_byte.p50_us),
         ms(endpoint.first_byte.p99_us),
     ]
+}
+
+fn state(endpoint: &Endpoint) -> &str {
+    match endpoint {
+        Endpoint { standing: Some(standing), .. } if standing != "admitted" => standing,
+        Endpoint { fails_checks: true, .. } => "fails checks",
+        Endpoint { available: true, .. } => "available",
+        _ => "unavailable",
+    }
 }
 
 fn arm(arm: &Arm, share: u8) -> [String; 10] {
@@ -274,6 +335,10 @@ mod tests {
             "name": "orders",
             "balancer": {"plugin": "maglev", "version": "aaaaaaaaaaaa", "settings": {"table": 7}, "source": "overlay",
                 "overlaid": {"plugin": "random", "settings": {}}},
+            "failover": {"plugin": "standard", "version": "cccccccccccc", "settings": {}, "source": "default",
+                "done": {"retries": 7, "hedges": 0, "over_budget": 1},
+                "history": [{"at": "2026-11-23T10:00:00Z", "endpoint": "10.0.0.1:80", "what": "ejected", "for_ms": 30_000,
+                    "reason": "5 failures in a row"}]},
             "endpoints": [{"slot": 0, "address": "10.0.0.1:80", "configured": "orders.internal:80", "weight": 2,
                 "priority": 1, "zone": "b", "available": false, "in_flight": 5, "attempts": 9, "failures": 1,
                 "outcomes": {}, "connects": 1, "first_byte": latency}],
@@ -282,8 +347,8 @@ mod tests {
             "limits": {"timeout": {"value": "15s", "source": "default"}},
             "plugin": arm("aaaaaaaaaaaa", 0),
             "instances": [
-                {"worker": 0, "version": "aaaaaaaaaaaa", "state": "live"},
-                {"worker": 1, "version": "aaaaaaaaaaaa", "state": "fallback", "fault": "pick: unreachable", "faults": 2,
+                {"decides": "balancer", "worker": 0, "version": "aaaaaaaaaaaa", "state": "live"},
+                {"decides": "balancer", "worker": 1, "version": "aaaaaaaaaaaa", "state": "fallback", "fault": "pick: unreachable", "faults": 2,
                     "restart_in_ms": 200},
             ],
             "canary": {"version": "bbbbbbbbbbbb", "percent": 5, "started_at": "", "services": [
@@ -299,10 +364,13 @@ mod tests {
 service orders
   balancer: maglev, version aaaaaaaaaaaa, settings {\"table\":7}, from the overlay
   without what was changed over the API: random, settings {}
+  failover: standard, version cccccccccccc, settings {}, from the default
+    over budget 1, retries 7
+    2026-11-23T10:00:00Z 10.0.0.1:80 ejected: 5 failures in a row
   limits: timeout 15s (default)
   endpoints that wait until others have drained: 1
   not resolved: x.internal: no such name
-  worker 1: fallback instead of version aaaaaaaaaaaa: pick: unreachable, tried again in 200 ms
+  balancer, worker 1: fallback instead of version aaaaaaaaaaaa: pick: unreachable, tried again in 200 ms
 
 ENDPOINT     CONFIGURED          WEIGHT  PRIORITY  ZONE  STATE        IN FLIGHT  ATTEMPTS  FAILURES  P50      P99
 10.0.0.1:80  orders.internal:80  2       1         b     unavailable  5          9         1         1.50 ms  20.00 ms

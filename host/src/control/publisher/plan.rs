@@ -114,15 +114,17 @@ impl Plan {
     }
 }
 
-/// Plans the way from `before` to `desired`. `restarts` are instances that must be made anew.
-pub fn plan(
-    before: Option<&Published>,
-    desired: Desired,
-    names: &Names,
-    restarts: &[Restarted],
-    workers: usize,
-    now_us: InstantUs,
-) -> Result<Plan, Vec<ChangeProblem>> {
+/// What a plan depends on beside how things are and should be.
+pub struct Given<'a> {
+    pub names: &'a Names,
+    /// Instances that must be made anew.
+    pub restarts: &'a [Restarted],
+    pub workers: usize,
+    pub now_us: InstantUs,
+}
+
+/// Plans the way from `before` to `desired`.
+pub fn plan(before: Option<&Published>, desired: Desired, given: &Given<'_>) -> Result<Plan, Vec<ChangeProblem>> {
     let mut problems = Vec::new();
     let (mut snapshots, mut services, mut unresolved) = (Vec::new(), Vec::new(), Vec::new());
     for config in desired.file.services.values() {
@@ -133,8 +135,7 @@ pub fn plan(
                 continue;
             }
         };
-        let (snapshot, service, names) =
-            plan_service(before, &desired, config, bindings, names, restarts, workers, now_us);
+        let (snapshot, service, names) = plan_service(before, &desired, config, bindings, given);
         unresolved.extend(names.into_iter().map(|name| (config.name.clone(), name)));
         snapshots.push(snapshot);
         services.push(service);
@@ -179,18 +180,15 @@ fn plan_service(
     desired: &Desired,
     config: &ServiceConfig,
     Bindings { balancer, failover, source }: Bindings,
-    names: &Names,
-    restarts: &[Restarted],
-    workers: usize,
-    now_us: InstantUs,
+    given: &Given<'_>,
 ) -> (Arc<ServiceSnapshot>, ServicePlan, Vec<String>) {
     let same_specs = before.is_some_and(|before| same_specs(before, desired, config));
     let before = before.and_then(|before| before.service(&config.name));
     let slots = before.map_or_else(|| SlotTable::new(config.name.clone()), |before| before.slots.clone());
     let old_endpoints = before.map_or(&[][..], |before| &before.snapshot.endpoints);
     let members = match before.filter(|before| same_specs && before.waiting == 0) {
-        Some(_) => judged_anew(old_endpoints, &slots, now_us),
-        None => Some(membership(desired.endpoints(config), names, slots.clone(), old_endpoints, now_us)),
+        Some(_) => judged_anew(old_endpoints, &slots, given.now_us),
+        None => Some(membership(desired.endpoints(config), given.names, slots.clone(), old_endpoints, given.now_us)),
     };
     let shadow = desired.shadow(config);
     let discovery = source.as_ref().map(|source| source.policy.clone());
@@ -213,13 +211,15 @@ fn plan_service(
         Some(before) if same_members && before.snapshot.config == config => Arc::clone(before.snapshot),
         _ => Arc::new(ServiceSnapshot {
             config,
-            updated_us: before.filter(|_| same_members).map_or(now_us, |before| before.snapshot.updated_us),
+            updated_us: before.filter(|_| same_members).map_or(given.now_us, |before| before.snapshot.updated_us),
             endpoints: endpoints.unwrap_or_else(|| old_endpoints.to_vec()),
-            shared: before.map_or_else(|| Shared::new(workers, now_us), |before| Arc::clone(&before.snapshot.shared)),
+            shared: before
+                .map_or_else(|| Shared::new(given.workers, given.now_us), |before| Arc::clone(&before.snapshot.shared)),
         }),
     };
     let restarted = |binding: &Binding, place: &dyn Fn(usize) -> bool| -> BTreeSet<usize> {
-        let ours = restarts.iter().filter(|restart| restart.service == snapshot.config.name && place(restart.worker));
+        let ours =
+            given.restarts.iter().filter(|restart| restart.service == snapshot.config.name && place(restart.worker));
         ours.filter(|restart| binding.has(restart.version)).map(|restart| restart.worker).collect()
     };
     let on_worker = |worker: usize| worker != HEALTH_PLACE;

@@ -15,14 +15,15 @@ use super::{
     inherit::inherit,
     instances::{Arms, ArmsByService, FaultInMaking, Recipe, Recipes, make_all, recipes},
     places::{Keepers, Placed},
-    plan::{HEALTH_PLACE, Plan, Restarted, is_outdated, plan, route_label},
+    plan::{Given, HEALTH_PLACE, Plan, Restarted, is_outdated, plan, route_label},
     sources::Opened,
 };
 use crate::{
     control::change::{Applied, ChangeProblem, Refusal, Restore, WorkerAdoption},
     failover::{CheckedService, HealthArm, HealthArms, ServiceWatch},
     gateway::{
-        Adoption, PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, WorkerEvent,
+        Adoption, NextService, PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState,
+        WorkerEvent,
     },
     model::{PluginName, ServiceName, VersionId},
     plugin::{BalancerInstance, FailoverInstance, HealthInstance, Version},
@@ -85,10 +86,10 @@ impl Publisher {
         let before = self.current.borrow().clone();
         let opened = self.open_sources(before.as_deref(), &mut draft).await?;
         self.names.learn(host_names(&draft.desired)).await;
-        let now_us = self.clock.now_us();
-        let plan =
-            plan(before.as_deref(), draft.desired, &self.names, &draft.restarts, self.gateway.worker_count(), now_us)
-                .map_err(|problems| Refusal::invalid("the change was refused", problems))?;
+        let (workers, now_us) = (self.gateway.worker_count(), self.clock.now_us());
+        let given = Given { names: &self.names, restarts: &draft.restarts, workers, now_us };
+        let plan = plan(before.as_deref(), draft.desired, &given)
+            .map_err(|problems| Refusal::invalid("the change was refused", problems))?;
         let Some(before) = before else {
             return self.publish(None, plan, opened, draft.loaded, draft.components).await;
         };
@@ -314,7 +315,8 @@ impl Publisher {
                     .iter()
                     .map(|member| member.as_ref().map(|member| cells(member.endpoint.address)))
                     .collect();
-                states[worker].services.push(PreparedService::Next { balancer, failover, endpoints });
+                let next = NextService { balancer, failover, endpoints };
+                states[worker].services.push(PreparedService::Next(Box::new(next)));
             }
         }
         states
