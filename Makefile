@@ -46,6 +46,7 @@ bench: plugins
 	python3 tests/bench/picks.py
 	python3 tests/bench/registry.py
 	python3 tests/bench/failover.py
+	python3 tests/bench/simulations.py
 
 # The long versions of the tests, about an hour: those that say so by `#[ignore]`, and the fuzz targets with many
 # more runs; with libFuzzer too where cargo-fuzz and a nightly compiler are installed.

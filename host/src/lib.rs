@@ -8,5 +8,6 @@ pub mod gateway;
 pub mod model;
 pub mod plugin;
 pub mod registry;
+pub mod simulator;
 pub mod storage;
 pub mod telemetry;

@@ -13,7 +13,7 @@ const LEVELS: [&[&str]; 8] = [
     &["plugin", "storage", "telemetry"],
     &["failover"],
     &["gateway"],
-    &["registry", "transactions", "events"],
+    &["registry", "transactions", "events", "simulator"],
     &["control"],
     &["cli"],
 ];

@@ -153,6 +153,25 @@ pub(super) enum PluginCommand {
         #[command(flatten)]
         control: ControlFlags,
     },
+    /// Run a scenario against plugins, on a virtual clock and without a gateway
+    ///
+    /// Each balancer is tried with each failover policy. The same seed gives the same figures.
+    Simulate {
+        /// What is simulated, a TOML file (see examples/scenarios)
+        scenario: PathBuf,
+        /// Stock plugins by their names, or components [default: every stock balancer]
+        #[arg(long, value_name = "NAME|FILE.wasm", num_args = 1..)]
+        balancer: Vec<String>,
+        /// The same; `off` is no policy at all [default: standard]
+        #[arg(long, value_name = "NAME|FILE.wasm|off", num_args = 1..)]
+        failover: Vec<String>,
+        /// Of all randomness [default: the scenario's]
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// Draw success and latency over time into a file
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -249,6 +268,8 @@ mod tests {
             "sluice service set orders --balancer x --force",
             "sluice service set orders --reset --balancer x",
             "sluice run --log-format xml",
+            "sluice plugin simulate",
+            "sluice plugin simulate a.toml --seed -1",
             "sluice registry register web",
             "sluice registry register web a:1 --ttl 10s --no-check",
             "sluice registry register web a:1 --meta key",

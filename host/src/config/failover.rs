@@ -34,7 +34,7 @@ const PENDING: RangeInclusive<i64> = 0..=65_536;
 /// A client that shall come back after more than an hour has gone somewhere else.
 const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
 
-pub(super) fn retry(value: &Value<'_>) -> Option<RetryLimits> {
+pub(crate) fn retry(value: &Value<'_>) -> Option<RetryLimits> {
     let mut table = value.table("a table such as { attempts = 3, per_try_timeout = \"500 ms\" }")?;
     let mut limits = RetryLimits::default();
     table.set(&mut limits.attempts_max, "attempts", |value| whole(value, ATTEMPTS));
@@ -57,7 +57,7 @@ fn deadline_header(value: &Value<'_>) -> Option<HeaderName> {
     Some(name)
 }
 
-pub(super) fn ejection(value: &Value<'_>) -> Option<EjectionLimits> {
+pub(crate) fn ejection(value: &Value<'_>) -> Option<EjectionLimits> {
     let mut table = value.table("a table such as { max_percent = 50, max_duration = \"5 min\" }")?;
     let mut limits = EjectionLimits::default();
     table.set(&mut limits.percent_max, "max_percent", |value| Percent::new(value.integer(EJECTED_PERCENT)?));

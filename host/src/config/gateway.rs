@@ -21,6 +21,7 @@ pub(super) fn read(root: &mut Table<'_>) -> GatewayOptions {
         workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         data_dir: root.cx().base_dir.join(defaults::DATA_DIR),
         trusted_proxies: Vec::new(),
+        zone: None,
         nameservers: Vec::new(),
         grace_period: defaults::GRACE_PERIOD,
         access_log: defaults::ACCESS_LOG,
@@ -39,12 +40,22 @@ fn fill(options: &mut GatewayOptions, table: &mut Table<'_>) {
     table.set(&mut options.trusted_proxies, "trusted_proxies", |value| {
         Some(value.distinct("a list such as [\"10.0.0.0/8\"]", proxy))
     });
+    options.zone = table.read("zone", zone_name);
     table.set(&mut options.nameservers, "nameservers", |value| {
         Some(value.distinct("a list such as [\"10.0.0.2\"]", Value::name_server))
     });
     table.set(&mut options.grace_period, "grace_period", |value| value.duration(Duration::ZERO..=GRACE_PERIOD_MAX));
     table.set(&mut options.access_log, "access_log", access_log);
     table.set(&mut options.limits, "limits", limits::read);
+}
+
+/// Any name but an empty one.
+fn zone_name(value: &Value<'_>) -> Option<String> {
+    let zone = value.text("a zone's name, such as \"b\"")?;
+    if zone.is_empty() {
+        value.refuse("must be a zone's name; leave the key out where zones make no difference");
+    }
+    Some(zone.to_owned()).filter(|zone| !zone.is_empty())
 }
 
 fn workers(value: &Value<'_>) -> Option<NonZeroUsize> {

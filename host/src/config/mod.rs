@@ -8,6 +8,7 @@
 mod control;
 pub mod defaults;
 mod dns;
+mod document;
 mod endpoint;
 mod failover;
 mod files;
@@ -42,6 +43,11 @@ pub use locate::{Finding, data_dir, locate};
 pub use policy::{PointerProblem, policy_from_json};
 pub use problem::{ConfigErrors, Position, Problem};
 pub use restart::restart_differences;
+
+pub(crate) use document::{load_document, parse_document};
+pub(crate) use failover::{ejection as read_ejection_limits, retry as read_retry_limits};
+pub(crate) use policy::settings as read_settings;
+pub(crate) use reader::{Table, Value};
 
 use crate::model::Config;
 use reader::FileCheck;

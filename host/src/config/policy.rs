@@ -89,7 +89,8 @@ pub(super) fn read<'a>(
     Some(PolicyConfig { plugin: plugin?, settings: settings? })
 }
 
-fn settings(value: &Value<'_>) -> Option<Json> {
+/// The settings of a plugin, in JSON, which is what it is given.
+pub(crate) fn settings(value: &Value<'_>) -> Option<Json> {
     if !value.value.is_table() {
         value.refuse_type("a table, as the plugin documents it");
         return None;

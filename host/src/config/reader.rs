@@ -24,13 +24,13 @@ use super::{
 
 /// Whether a file that the configuration names is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileCheck {
+pub(crate) enum FileCheck {
     MustExist,
     Trust,
 }
 
 /// What one reading of a file has at hand, and the problems found so far.
-pub(super) struct Context<'a> {
+pub(crate) struct Context<'a> {
     pub base_dir: &'a Path,
     pub known: &'a Known,
     pub file_check: FileCheck,
@@ -78,7 +78,7 @@ impl<'a> Context<'a> {
 
 /// A value, and the key it stands under.
 #[derive(Clone)]
-pub(super) struct Value<'a> {
+pub(crate) struct Value<'a> {
     pub cx: &'a Context<'a>,
     pub key: String,
     pub value: &'a DeValue<'a>,
@@ -141,7 +141,7 @@ impl<'a> Value<'a> {
 }
 
 /// The name of an entry.
-pub(super) struct Key<'a> {
+pub(crate) struct Key<'a> {
     pub text: &'a str,
     cx: &'a Context<'a>,
     key: String,
@@ -155,7 +155,7 @@ impl Key<'_> {
 }
 
 /// A table whose keys are fixed: those asked for. [`Table::finish`] refuses the others.
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     cx: &'a Context<'a>,
     key: String,
     offset: usize,

@@ -33,14 +33,19 @@ impl Services {
     }
 }
 
-pub(super) fn read(root: &mut Table<'_>, own_plugins: &BTreeMap<PluginName, PluginOptions>) -> Services {
+/// `zone`: what is preferred where a service says nothing.
+pub(super) fn read(
+    root: &mut Table<'_>,
+    own_plugins: &BTreeMap<PluginName, PluginOptions>,
+    zone: Option<&str>,
+) -> Services {
     let wanted = "a table of services: [services.NAME]";
     let entries = root.read("services", |value| value.entries(wanted)).unwrap_or_default();
     let mut services = Services { names: BTreeSet::new(), checked: Vec::with_capacity(entries.len()) };
     for (key, value) in &entries {
         let name: Option<ServiceName> = name(key);
         services.names.extend(name.clone());
-        services.checked.push(service(name, value, own_plugins));
+        services.checked.push(service(name, value, own_plugins, zone));
     }
     services
 }
@@ -53,6 +58,7 @@ fn service(
     name: Option<ServiceName>,
     value: &Value<'_>,
     own_plugins: &BTreeMap<PluginName, PluginOptions>,
+    zone: Option<&str>,
 ) -> Option<ServiceConfig> {
     let mut table = value.table("a table such as { endpoints = [\"127.0.0.1:9001\"] }")?;
     let endpoints = table.get("endpoints");
@@ -82,6 +88,9 @@ fn service(
     let max_duration = table.read("max_duration", |value| value.duration(LONG));
     let connect_timeout = table.read("connect_timeout", |value| value.duration(CONNECT_TIMEOUT));
     let protocol = table.read("protocol", protocol);
+    let prefer_zone = table.read("prefer_zone", |value| {
+        value.text("a zone's name, or \"\" where zones make no difference").map(str::to_owned)
+    });
     table.not_yet(&["tls"]);
     let stated = table.stated();
     table.finish();
@@ -98,6 +107,7 @@ fn service(
         retry: retry.unwrap_or_default(),
         ejection: ejection.unwrap_or_default(),
         circuit: circuit.unwrap_or_default(),
+        prefer_zone: prefer_zone.or_else(|| zone.map(str::to_owned)).filter(|zone| !zone.is_empty()),
         timeout: timeout.unwrap_or(defaults::TIMEOUT),
         idle_timeout: idle_timeout.unwrap_or(defaults::IDLE_TIMEOUT),
         max_duration,

@@ -2,14 +2,15 @@
 //!
 //! A connection comes in at [`listener`], is told HTTP/1 from HTTP/2 in [`client`] and, if HTTP/1, read through
 //! the [`guard`]. Each request is one call of [`request::serve_request`]: [`path`] and [`router`] find the service,
-//! [`headers`] are made fit, [`pick`] asks the balancer, [`attempt`] sends on a connection of [`upstream`],
-//! and [`body`] streams both ways. Of an attempt that fails the failover policy is asked in [`retry`] (and a second
-//! copy is sent by [`hedge`]); what fails for good is answered by [`respond`]. All of it happens on one
-//! [`worker`]'s thread, on the one [`state`] that the request began with.
+//! [`headers`] are made fit, [`pick`] asks the balancer (and [`choice`] decides where it cannot), [`attempt`] sends on a
+//! connection of [`upstream`], and [`body`] streams both ways. Of an attempt that fails the failover policy is asked in
+//! [`retry`] (and a second copy is sent by [`hedge`]); what fails for good is answered by [`respond`]. All of it
+//! happens on one [`worker`]'s thread, on the one [`state`] that the request began with.
 
 mod access;
 mod attempt;
 mod body;
+pub mod choice;
 mod client;
 mod deadline;
 pub mod guard;
@@ -42,10 +43,12 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use retry::native_verdict;
 pub use snapshot::{
     NextService, PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, ServiceIndex,
     ServiceSnapshot, Snapshot,
 };
+pub use state::COMPLETIONS_MAX;
 
 use self::worker::{Command, Peers, Seat};
 use crate::{

@@ -110,8 +110,7 @@ pub async fn next<'s>(
     }
 }
 
-/// The policy's verdict; where it cannot say, what nginx does by default: what failed without an answer is tried
-/// again at once.
+/// The policy's verdict, or the gateway's own where it cannot say.
 fn decide(exchange: &Exchange, course: &Course<'_>, failure: &FailedAttempt) -> Verdict {
     let arm = course.service.failover.arm(course.service.failover.tries(course.pick.hash));
     let said = exchange.worker().call(course.service, arm, |instance| {
@@ -120,10 +119,15 @@ fn decide(exchange: &Exchange, course: &Course<'_>, failure: &FailedAttempt) -> 
     });
     said.unwrap_or_else(|| {
         arm.cells.fallbacks.add(1);
-        let without_answer = matches!(failure.outcome, Outcome::ConnectFailed | Outcome::Reset | Outcome::TimedOut);
-        let again = failure.repeatable && without_answer && failure.slot.is_some();
-        if again { Verdict::Retry { after_us: 0 } } else { Verdict::GiveUp }
+        native_verdict(failure)
     })
+}
+
+/// Without a policy: what nginx does by default. What failed without an answer is tried again at once.
+pub fn native_verdict(failure: &FailedAttempt) -> Verdict {
+    let without_answer = matches!(failure.outcome, Outcome::ConnectFailed | Outcome::Reset | Outcome::TimedOut);
+    let again = failure.repeatable && without_answer && failure.slot.is_some();
+    if again { Verdict::Retry { after_us: 0 } } else { Verdict::GiveUp }
 }
 
 /// One level deep, and to another service.

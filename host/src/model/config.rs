@@ -23,6 +23,8 @@ pub struct GatewayOptions {
     pub workers: NonZeroUsize,
     pub data_dir: PathBuf,
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Where the gateway stands: what services prefer that say nothing else.
+    pub zone: Option<String>,
     /// Where host names are resolved; empty: the system's.
     pub nameservers: Vec<SocketAddr>,
     /// How long requests may go on after SIGTERM. Default 30 s.

@@ -315,6 +315,7 @@ impl Drop for InFlight {
 pub struct EndpointState {
     pub endpoint: Arc<Endpoint>,
     pub weight: Weight,
+    /// As its source gives it; twice that where a zone is preferred, and one more in another zone.
     pub priority: u32,
     pub zone: String,
     pub metadata: Vec<(String, String)>,

@@ -37,6 +37,9 @@ pub struct ServiceConfig {
     pub retry: RetryLimits,
     pub ejection: EjectionLimits,
     pub circuit: CircuitLimits,
+    /// Endpoints elsewhere get traffic only as far as those of this zone, of the same priority, cannot take it. None: zones
+    /// make no difference to the gateway.
+    pub prefer_zone: Option<String>,
     /// From the last byte of the request to the response head, retries included. Default 15 s.
     pub timeout: Duration,
     /// Without a byte in either direction after the response head. Default 60 s.

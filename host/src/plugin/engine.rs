@@ -31,20 +31,35 @@ pub struct Runtime {
     cache: OnceLock<CodeCache>,
     /// Compiled while there was no cache, for the next who asks.
     unkept: Mutex<HashMap<Sha256, Component>>,
+    /// By how many times calls may take longer than their budgets say.
+    pub(super) patience: u32,
 }
+
+/// See [`Runtime::patient`]: a pick may take 200 ms of CPU time, which no stall of a machine makes of a microsecond, and
+/// a component that spins is found out all the same.
+const PATIENCE: u32 = 200;
 
 impl Runtime {
     /// `cache_dir` is made private (0700) and holds compiled code; none: nothing is cached.
     pub fn new(cache_dir: Option<&Path>) -> Result<Arc<Self>, RuntimeError> {
-        let refused = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
-        let engine = Engine::new(&config()).map_err(refused)?;
-        let ticker = Ticker::start(engine.clone()).map_err(|error| RuntimeError::Engine(error.to_string()))?;
-        let (cache, unkept) = (OnceLock::new(), Mutex::default());
-        let runtime = Arc::new(Self { engine, ticker: Arc::new(ticker), cache, unkept });
+        let runtime = Self::start(1)?;
         if let Some(dir) = cache_dir {
             runtime.keep_code_in(dir)?;
         }
         Ok(runtime)
+    }
+
+    /// One whose calls may take 200 times their CPU time, for runs that must not depend on how busy the machine is.
+    pub fn patient() -> Result<Arc<Self>, RuntimeError> {
+        Self::start(PATIENCE)
+    }
+
+    fn start(patience: u32) -> Result<Arc<Self>, RuntimeError> {
+        let refused = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
+        let engine = Engine::new(&config()).map_err(refused)?;
+        let ticker = Ticker::start(engine.clone()).map_err(|error| RuntimeError::Engine(error.to_string()))?;
+        let (cache, unkept) = (OnceLock::new(), Mutex::default());
+        Ok(Arc::new(Self { engine, ticker: Arc::new(ticker), cache, unkept, patience }))
     }
 
     /// From now on compiled code is kept in this folder, which is made private (0700), unless a folder is in use already.

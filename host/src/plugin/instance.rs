@@ -55,7 +55,7 @@ pub(super) fn bare_store<I: 'static>(
 ) -> Store<State<I>> {
     let usage = Arc::clone(&identity.usage);
     let state = State {
-        deadline: limits::Deadline::new(),
+        deadline: limits::Deadline::new(identity.patience),
         memory: limits::MemoryLimit::new(context.memory_bytes_max, usage),
         log: LogLines::new(Arc::clone(identity), &context.name, context.clock),
         wasi: Wasi::new(context.clock, context.seed),

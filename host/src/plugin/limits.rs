@@ -49,19 +49,21 @@ const TABLE_ELEMENTS_MAX: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct Deadline {
     budget: Duration,
+    /// By how many times a call may take longer.
+    patience: u32,
     /// The thread's CPU clock at the call's first tick.
     since: Option<Duration>,
     overrun: bool,
 }
 
 impl Deadline {
-    pub fn new() -> Self {
-        Self { budget: Duration::ZERO, since: None, overrun: false }
+    pub fn new(patience: u32) -> Self {
+        Self { budget: Duration::ZERO, patience, since: None, overrun: false }
     }
 
     /// A call begins.
     pub fn begin(&mut self, budget: Duration) {
-        *self = Self { budget, since: None, overrun: false };
+        *self = Self { budget: budget * self.patience, since: None, overrun: false, ..*self };
     }
 
     /// What becomes of the call, at a tick, when the thread has had `cpu` of CPU time in its life.
@@ -203,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_call_has_its_budget_from_the_first_look_on() {
-        let mut deadline = Deadline::new();
+        let mut deadline = Deadline::new(1);
         deadline.begin(5 * MS);
         assert_eq!(look(&mut deadline, 100 * MS), Some(5));
         assert_eq!(look(&mut deadline, 103 * MS + MS / 2), Some(2));
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn waiting_for_the_cpu_uses_nothing_up() {
-        let mut deadline = Deadline::new();
+        let mut deadline = Deadline::new(1);
         deadline.begin(MS);
         for _ in 0..1000 {
             assert_eq!(look(&mut deadline, 100 * MS), Some(1));
@@ -223,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_next_call_begins_anew() {
-        let mut deadline = Deadline::new();
+        let mut deadline = Deadline::new(1);
         deadline.begin(MS);
         look(&mut deadline, MS);
         assert_eq!(look(&mut deadline, 3 * MS), None);

@@ -49,6 +49,7 @@ impl Runtime {
             id: VersionId::of(component),
             usage: Arc::new(Usage::default()),
             ticker: Arc::clone(&self.ticker),
+            patience: self.patience,
         });
         let linked = self.link(kind, &compiled, &ty, &identity)?;
         Ok(Arc::new(Version { identity, linked }))

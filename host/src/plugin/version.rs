@@ -137,6 +137,8 @@ pub(super) struct Identity {
     pub usage: Arc<Usage>,
     /// Instances may outlive the runtime, and must not outlive their deadlines.
     pub ticker: Arc<Ticker>,
+    /// The runtime's.
+    pub patience: u32,
 }
 
 /// What the instances of a version use together.

@@ -3,6 +3,7 @@
 mod check;
 mod local;
 mod push;
+mod simulate;
 mod versions;
 
 use super::{client::Client, failure::Failure, flags::PluginCommand, output::Output};
@@ -26,6 +27,9 @@ pub(super) fn run(command: PluginCommand, as_json: bool) -> Result<Output, Failu
                 Some((version, percent)) => versions::start_canary(&client, &name, version, percent, service),
                 None => versions::end_canary(&client, &name),
             }
+        }
+        PluginCommand::Simulate { scenario, balancer, failover, seed, svg } => {
+            simulate::run(&scenario, &balancer, &failover, seed, svg.as_deref())
         }
     }
 }

@@ -21,9 +21,16 @@ pub struct Membership {
     pub unresolved: Vec<String>,
 }
 
+/// Which endpoints there may be, and what makes a difference between them.
+#[derive(Clone, Copy)]
+pub struct Wants<'a> {
+    pub specs: &'a [EndpointSpec],
+    pub prefer_zone: Option<&'a str>,
+}
+
 /// `before` is the service's last membership, from which an endpoint that stays takes the instant it became available.
 pub fn membership(
-    specs: &[EndpointSpec],
+    Wants { specs, prefer_zone }: Wants<'_>,
     names: &Names,
     mut slots: SlotTable,
     before: &[Option<EndpointState>],
@@ -57,7 +64,7 @@ pub fn membership(
         let slot: Slot = endpoint.slot;
         endpoints[slot as usize] = Some(EndpointState {
             weight: spec.weight,
-            priority: spec.priority,
+            priority: priority(spec, prefer_zone),
             zone: spec.zone.clone(),
             metadata: spec.metadata.clone(),
             healthy: spec.healthy,
@@ -67,6 +74,15 @@ pub fn membership(
         });
     }
     Membership { endpoints, slots, waiting, unresolved }
+}
+
+/// Each priority has two levels where a zone is preferred: that zone's endpoints, then all others. Balancers spill from
+/// one to the next as they do between priorities.
+fn priority(spec: &EndpointSpec, prefer_zone: Option<&str>) -> u32 {
+    match prefer_zone {
+        Some(zone) => spec.priority.saturating_mul(2).saturating_add(u32::from(spec.zone != zone)),
+        None => spec.priority,
+    }
 }
 
 /// Whether two memberships are the same to a balancer.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     control::{
         change::ChangeProblem,
-        membership::{Membership, SlotTable, membership, names::Names, same_members},
+        membership::{Membership, SlotTable, Wants, membership, names::Names, same_members},
     },
     failover::Shared,
     gateway::{ServiceSnapshot, Snapshot, router::Router},
@@ -186,9 +186,10 @@ fn plan_service(
     let before = before.and_then(|before| before.service(&config.name));
     let slots = before.map_or_else(|| SlotTable::new(config.name.clone()), |before| before.slots.clone());
     let old_endpoints = before.map_or(&[][..], |before| &before.snapshot.endpoints);
+    let wants = Wants { specs: desired.endpoints(config), prefer_zone: config.prefer_zone.as_deref() };
     let members = match before.filter(|before| same_specs && before.waiting == 0) {
         Some(_) => judged_anew(old_endpoints, &slots, given.now_us),
-        None => Some(membership(desired.endpoints(config), given.names, slots.clone(), old_endpoints, given.now_us)),
+        None => Some(membership(wants, given.names, slots.clone(), old_endpoints, given.now_us)),
     };
     let shadow = desired.shadow(config);
     let discovery = source.as_ref().map(|source| source.policy.clone());
@@ -278,6 +279,9 @@ pub fn is_outdated(snapshot: &Snapshot) -> bool {
 /// one service's change then costs nothing for the ten thousand endpoints of others.
 fn same_specs(before: &Published, desired: &Desired, config: &ServiceConfig) -> bool {
     let Some(old) = before.desired.file.services.get(&config.name) else { return false };
+    if old.prefer_zone != config.prefer_zone {
+        return false;
+    }
     let (old, new) = (before.desired.endpoints(old), desired.endpoints(config));
     std::ptr::eq(old, new) && new.iter().all(|endpoint| endpoint.address.socket_addr().is_some())
 }

@@ -84,6 +84,7 @@ pub struct EndpointReport {
     /// As configured: may be a host name.
     pub configured: String,
     pub weight: u32,
+    /// As its source gives it; twice that where a zone is preferred, and one more in another zone.
     pub priority: u32,
     pub zone: String,
     /// Whether it takes part in ordinary traffic.
@@ -119,6 +120,8 @@ pub struct LimitsReport {
     pub max_duration: Sourced,
     pub connect_timeout: Sourced,
     pub protocol: Sourced,
+    /// `none` where zones make no difference.
+    pub prefer_zone: Sourced,
 }
 
 /// A value and where it comes from.
@@ -310,6 +313,7 @@ fn limits(config: &ServiceConfig) -> LimitsReport {
         max_duration: sourced("max_duration", max_duration.unwrap_or_else(|| "off".to_owned())),
         connect_timeout: duration("connect_timeout", config.connect_timeout),
         protocol: sourced("protocol", protocol.to_owned()),
+        prefer_zone: sourced("prefer_zone", config.prefer_zone.clone().unwrap_or_else(|| "none".to_owned())),
     }
 }
 
