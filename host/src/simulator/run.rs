@@ -233,6 +233,7 @@ fn service_config(scenario: &Scenario) -> ServiceConfig {
         circuit: CircuitLimits::default(),
         timeout: scenario.timeout,
         idle_timeout: defaults::IDLE_TIMEOUT,
+        prefer_zone: None,
         max_duration: None,
         connect_timeout: defaults::CONNECT_TIMEOUT,
         protocol: Protocol::Http1,
