@@ -467,3 +467,25 @@ fn longest_time_out(history: &[Value]) -> Duration {
     }
     longest
 }
+
+#[test]
+fn where_the_well_one_of_two_is_taken_out_requests_that_the_other_fails_are_repeated_there() {
+    let mut origins = ["a", "b"].map(Origin::start);
+    let addresses = [origins[0].address(), origins[1].address()];
+    let more = "retry = { budget = 100, budget_min = 0 }\nejection = { max_duration = \"1 s\" }";
+    let gateway = sluice!().config(any_route("orders", &addresses, more)).start();
+    gateway.push("hostile", &built("failover-hostile"));
+    gateway.set_failover("orders", "hostile", json!({"decide": "retries-at-once"}));
+    let load = Load::to(gateway.address()).rate(RATE_RPS).start();
+    load.await_more(100);
+    origins[1].kill();
+    for (deed, standing) in [("never-admits", "ejected"), ("probes-all", "probed")] {
+        // The first in its list is the one that is well.
+        gateway.set_failover("orders", "hostile", json!({"decide": "retries-at-once", "observe": deed}));
+        wait_until("the well one to be out", || gateway.service("orders")["endpoints"][0]["standing"] == standing);
+        load.await_more(300);
+    }
+    let report = load.stop();
+    println!("{report}");
+    report.expect_no_failures();
+}
