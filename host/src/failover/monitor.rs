@@ -181,6 +181,11 @@ impl Monitor {
         self.changed.notified().await;
     }
 
+    /// Makes [`Monitor::changed`] resolve: a snapshot does not have an endpoint's fitness, whoever changed it.
+    pub fn look_again(&self) {
+        self.changed.notify_one();
+    }
+
     /// Resolves when these services are watched like that, and those are not any more.
     pub async fn watch(&self, services: Vec<ServiceWatch>, gone: Vec<ServiceName>) {
         let (reply, done) = oneshot::channel();

@@ -36,6 +36,10 @@ pub fn take_probe(service: &ServiceSnapshot, tried: &[Slot]) -> Option<Chosen> {
 /// The endpoint that was chosen, unless it has become unfit since the balancer was told of it, or is full: then
 /// another, if there is one.
 pub fn admit(service: &ServiceSnapshot, slot: Slot, random: u64, tried: &[Slot]) -> Result<Chosen, NotPicked> {
+    if let Some(begun) = last_resort(service, slot, tried) {
+        service.shared.counts.diverted.add(1);
+        return Ok(begun);
+    }
     let chosen = service.endpoint(slot).ok_or(NotPicked::NoEndpoint)?;
     let became_unfit = chosen.available && !chosen.endpoint.fitness.is_fit();
     if !became_unfit && let Some(begun) = begin(service, chosen) {
@@ -51,6 +55,22 @@ pub fn admit(service: &ServiceSnapshot, slot: Slot, random: u64, tried: &[Slot])
     }
     // Where no other is fit the verdict is not believed; where it is full that holds.
     begin(service, chosen).ok_or(NotPicked::Full)
+}
+
+/// Where all that take part in the traffic have failed this request, the policy's verdict on the others is not believed:
+/// one that it alone has taken out may answer. Without this a policy that ejects the well one of two endpoints would
+/// fail every request while the other is down.
+fn last_resort(service: &ServiceSnapshot, slot: Slot, tried: &[Slot]) -> Option<Chosen> {
+    if !tried.contains(&slot) {
+        return None;
+    }
+    // Also one that is fit again, and the balancer has not heard of it yet.
+    let may_answer = |member: &&EndpointState| {
+        member.healthy && !member.endpoint.fitness.fails_checks() && !tried.contains(&member.endpoint.slot)
+    };
+    let mut others: Vec<_> = service.members().filter(may_answer).collect();
+    others.sort_by(|one, other| cost(one).total_cmp(&cost(other)));
+    others.into_iter().find_map(|member| begin(service, member))
 }
 
 /// The native fallback: of two endpoints drawn at random, the one with fewer requests in flight for its weight

@@ -46,10 +46,22 @@ impl Sluice {
         self.control().patch(&format!("/services/{service}"), &body).expect(200).json()
     }
 
+    /// Gives a service another failover policy.
     #[track_caller]
     pub fn set_failover(&self, service: &str, plugin: &str, settings: Value) -> Value {
         let body = json!({"failover": {"plugin": plugin, "settings": settings}});
         self.control().patch(&format!("/services/{service}"), &body).expect(200).json()
+    }
+
+    /// How often failover has done something for a service: `sluice_failover_total`.
+    pub fn failover_events(&self, service: &str, event: &str) -> f64 {
+        let labels = [format!("service=\"{service}\""), format!("event=\"{event}\"")];
+        self.metric("sluice_failover_total", &[&labels[0], &labels[1]])
+    }
+
+    /// What became of a service's endpoints, the latest first.
+    pub fn health_history(&self, service: &str) -> Vec<Value> {
+        self.service(service)["failover"]["history"].as_array().cloned().unwrap_or_default()
     }
 
     #[track_caller]

@@ -253,17 +253,26 @@ fn plan_service(
 
 /// The same endpoints with what is known of their fitness now; none where that is what it was.
 fn judged_anew(old: &[Option<EndpointState>], slots: &SlotTable, now_us: InstantUs) -> Option<Membership> {
-    let available = |member: &EndpointState| member.healthy && member.endpoint.fitness.is_fit();
-    if old.iter().flatten().all(|member| member.available == available(member)) {
+    if old.iter().flatten().all(|member| member.available == is_available(member)) {
         return None;
     }
     let judge = |member: &EndpointState| {
-        let available = available(member);
+        let available = is_available(member);
         let since_us = if member.available == available { member.since_us } else { now_us };
         EndpointState { available, since_us, ..member.clone() }
     };
     let endpoints = old.iter().map(|member| member.as_ref().map(judge)).collect();
     Some(Membership { endpoints, slots: slots.clone(), waiting: 0, unresolved: Vec::new() })
+}
+
+fn is_available(member: &EndpointState) -> bool {
+    member.healthy && member.endpoint.fitness.is_fit()
+}
+
+/// Whether an endpoint's fitness is another than a snapshot says.
+pub fn is_outdated(snapshot: &Snapshot) -> bool {
+    let mut members = snapshot.services.iter().flat_map(|service| service.members());
+    members.any(|member| member.available != is_available(member))
 }
 
 /// Whether a service's endpoints are the very list that they were, and none of them a name that may mean others by now:

@@ -15,7 +15,7 @@ use super::{
     inherit::inherit,
     instances::{Arms, ArmsByService, FaultInMaking, Recipe, Recipes, make_all, recipes},
     places::{Keepers, Placed},
-    plan::{Given, HEALTH_PLACE, Plan, Restarted, plan, route_label},
+    plan::{Given, HEALTH_PLACE, Plan, Restarted, is_outdated, plan, route_label},
     sources::Opened,
 };
 use crate::{
@@ -158,6 +158,10 @@ impl Publisher {
         };
         self.monitor.watch(watches, gone_services(before.as_deref(), &plan)).await;
         self.checks.set(checked_services(&plan));
+        if is_outdated(&plan.snapshot) {
+            // Who is not checked any more has become fit by that.
+            self.monitor.look_again();
+        }
         let mut warnings: Vec<_> = plan.unresolved.iter().map(|(service, host)| unresolved(service, host)).collect();
         let generation = plan.snapshot.generation;
         self.note_replacements(&plan);
