@@ -27,8 +27,8 @@ pub const TEST: &str = "an_instance_of_the_service";
 const NAME: &str = "SLUICE_TEST_INSTANCE_NAME";
 const ADDRESS: &str = "SLUICE_TEST_INSTANCE_ADDRESS";
 const LOG: &str = "SLUICE_TEST_INSTANCE_LOG";
-/// How long an instance works on a request, so that some are under way whenever it is killed.
-const SERVICE_TIME: Duration = Duration::from_millis(3);
+/// How long an instance works on a request where the test does not say: so that some are under way whenever it is killed.
+const SERVICE_TIME_US: f64 = 3_000.0;
 const READY: &str = "an instance listens on ";
 
 /// One instance: its process, and the address and the log that outlive it.
@@ -99,6 +99,15 @@ impl InstanceProcess {
         self.address
     }
 
+    /// From now on it works on a request for a time that is normally distributed.
+    pub fn set_service_time(&self, mean: Duration, deviation: Duration) {
+        let text = format!("{} {}", mean.as_micros(), deviation.as_micros());
+        // Renamed into its place, so that nobody reads half of it.
+        let next = self.log.with_extension("next");
+        fs::write(&next, text).expect("the test's folder can be written to");
+        fs::rename(next, self.log.with_extension("time")).expect("the test's folder can be written to");
+    }
+
     /// `kill -9`, and waits until the process is gone.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -144,12 +153,21 @@ pub fn serve_if_asked() {
     let (Ok(name), Ok(address), Ok(log)) = (std::env::var(NAME), std::env::var(ADDRESS), std::env::var(LOG)) else {
         return;
     };
+    let time = PathBuf::from(&log).with_extension("time");
     let log = OpenOptions::new().create(true).append(true).open(log).expect("the test's folder can be written to");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
-    tokio::task::LocalSet::new().block_on(&runtime, serve(Arc::from(name), address, Arc::new(log)));
+    tokio::task::LocalSet::new().block_on(&runtime, serve(address, Arc::new(Served { name, log, time })));
 }
 
-async fn serve(name: Arc<str>, address: String, log: Arc<File>) {
+/// What the child knows.
+struct Served {
+    name: String,
+    log: File,
+    /// The file that says how long it works on a request, in microseconds: the mean and the deviation.
+    time: PathBuf,
+}
+
+async fn serve(address: String, served: Arc<Served>) {
     // A port that is taken ends the process, and the parent tries again.
     let Ok(listener) = TcpListener::bind(&address).await else { return };
     println!("{READY}{}", listener.local_addr().expect("bound"));
@@ -157,8 +175,8 @@ async fn serve(name: Arc<str>, address: String, log: Arc<File>) {
         let Ok((stream, _)) = listener.accept().await else { return };
         // On a socket that the peer has already closed; serving it will find that out.
         let _ = stream.set_nodelay(true);
-        let (name, log) = (Arc::clone(&name), Arc::clone(&log));
-        let service = service_fn(move |request| answer(request, Arc::clone(&name), Arc::clone(&log)));
+        let served = Arc::clone(&served);
+        let service = service_fn(move |request| answer(request, Arc::clone(&served)));
         tokio::task::spawn_local(async move {
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
@@ -167,13 +185,24 @@ async fn serve(name: Arc<str>, address: String, log: Arc<File>) {
 
 async fn answer(
     request: http::Request<Incoming>,
-    name: Arc<str>,
-    log: Arc<File>,
+    served: Arc<Served>,
 ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or("-");
     // One write, so that it is there whole however the process ends.
-    (&*log).write_all(format!("{id}\n").as_bytes()).expect("the test's folder can be written to");
-    tokio::time::sleep(SERVICE_TIME).await;
-    let response = Response::builder().header("x-instance", &*name).body(Full::from(name.to_string()));
+    (&served.log).write_all(format!("{id}\n").as_bytes()).expect("the test's folder can be written to");
+    tokio::time::sleep(served.service_time()).await;
+    let response = Response::builder().header("x-instance", &served.name).body(Full::from(served.name.clone()));
     Ok(response.expect("the test's answer is well-formed"))
+}
+
+impl Served {
+    fn service_time(&self) -> Duration {
+        let text = fs::read_to_string(&self.time).unwrap_or_default();
+        let mut numbers = text.split(' ').filter_map(|number| number.parse::<f64>().ok());
+        let (mean_us, deviation_us) = (numbers.next().unwrap_or(SERVICE_TIME_US), numbers.next().unwrap_or(0.0));
+        // Box and Muller (1958).
+        let (one, other) = (1.0 - fastrand::f64(), fastrand::f64());
+        let normal = (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos();
+        Duration::from_secs_f64((mean_us + deviation_us * normal).max(0.0) / 1e6)
+    }
 }
