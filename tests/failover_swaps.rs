@@ -209,7 +209,7 @@ fn a_candidates_verdicts_are_shown_where_they_differ_and_nothing_of_them_is_in_f
 
 #[test]
 fn a_candidate_that_traps_in_the_shadow_is_withdrawn_and_nobody_notices() {
-    let trial = Trial::begin(json!({"trap_in": "observe"}));
+    let trial = Trial::begin(json!({"trap_in": "observe", "decide": "retries-at-once"}));
     let load = Load::to(trial.gateway.address()).rate(RATE_RPS).start();
     let candidate = trial.gateway.upload("none", &built("failover-hostile"));
     trial.gateway.start_canary("none", &candidate, 50);
