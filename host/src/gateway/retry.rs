@@ -57,7 +57,14 @@ pub async fn next<'s>(
     let limits = &course.service.snapshot.config.retry;
     let (shared, now_us) = (&course.service.snapshot.shared, exchange.worker().clock.now_us());
     let remaining = course.deadline.remaining();
-    let at_hand = outbound.may_be_sent_again() && !known.forbids && !remaining.is_zero();
+    let repeatable = outbound.may_be_sent_again() && !known.forbids && !remaining.is_zero();
+    let mut retries_left = limits.attempts_max.saturating_sub(course.attempts);
+    if known.slot.is_none() {
+        retries_left = 0;
+    } else if repeatable && retries_left > 0 && !shared.budget.has_left(limits, now_us) {
+        shared.counts.over_budget.add(1);
+        retries_left = 0;
+    }
     let failure = FailedAttempt {
         now_us,
         random: exchange.worker().random(),
@@ -68,14 +75,14 @@ pub async fn next<'s>(
         retry_after_ms: known.retry_after_ms,
         attempts: course.attempts,
         remaining_us: u64::try_from(remaining.as_micros()).unwrap_or(u64::MAX),
-        // Not less so after the last attempt: another service may still answer.
-        repeatable: at_hand && (known.slot.is_none() || shared.budget.has_left(limits, now_us)),
+        repeatable,
+        retries_left,
     };
     match decide(exchange, course, &failure) {
         Verdict::GiveUp => Next::PassOn,
         Verdict::Retry { after_us } => {
             let after = Duration::from_micros(u64::from(after_us));
-            if !failure.repeatable || known.slot.is_none() || course.attempts >= limits.attempts_max {
+            if !failure.repeatable || failure.retries_left == 0 {
                 shared.counts.invalid_verdicts.add(1);
                 return Next::PassOn;
             }
@@ -126,7 +133,7 @@ fn decide(exchange: &Exchange, course: &Course<'_>, failure: &FailedAttempt) -> 
 /// Without a policy: what nginx does by default. What failed without an answer is tried again at once.
 pub fn native_verdict(failure: &FailedAttempt) -> Verdict {
     let without_answer = matches!(failure.outcome, Outcome::ConnectFailed | Outcome::Reset | Outcome::TimedOut);
-    let again = failure.repeatable && without_answer && failure.slot.is_some();
+    let again = failure.repeatable && failure.retries_left > 0 && without_answer;
     if again { Verdict::Retry { after_us: 0 } } else { Verdict::GiveUp }
 }
 

@@ -46,6 +46,7 @@ pub struct FailedAttempt {
     pub attempts: u32,
     pub remaining_us: u64,
     pub repeatable: bool,
+    pub retries_left: u32,
 }
 
 /// What a policy wants to become of it. As the guest said: whether it may be is the caller's to check.
@@ -148,6 +149,7 @@ impl FailoverInstance {
             attempts: failed.attempts,
             remaining_us: failed.remaining_us,
             repeatable: failed.repeatable,
+            retries_left: failed.retries_left,
         };
         let failover = self.guest.exports.sluice_plugin_failover();
         let verdict = call(&mut self.guest.store, "decide", budget::DECIDE, |store| failover.call_decide(store, given));

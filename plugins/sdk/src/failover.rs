@@ -78,7 +78,7 @@ pub trait Failover: Sized + 'static {
 ///     }
 ///
 ///     fn decide(&mut self, failure: &Failure) -> Verdict {
-///         let again = failure.repeatable && failure.attempts == 1 && failure.outcome == Outcome::ConnectFailed;
+///         let again = failure.repeatable && failure.retries_left > 0 && failure.attempts == 1 && failure.outcome == Outcome::ConnectFailed;
 ///         if again { Verdict::Retry(0) } else { Verdict::GiveUp }
 ///     }
 /// }

@@ -55,7 +55,7 @@ pub fn request() -> Request {
     Request { now: 0, random: 0, hash: 0, attempt: 0 }
 }
 
-/// Of a first attempt at endpoint 0, which may be repeated and has a second left; at time 0, with all random bits 0.
+/// Of a first attempt at endpoint 0, which may be repeated twice and has a second left; at time 0, with all random bits 0.
 pub fn failure(outcome: Outcome) -> Failure {
     Failure {
         now: 0,
@@ -68,6 +68,7 @@ pub fn failure(outcome: Outcome) -> Failure {
         attempts: 1,
         remaining_us: 1_000_000,
         repeatable: true,
+        retries_left: 2,
     }
 }
 

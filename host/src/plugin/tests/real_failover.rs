@@ -45,6 +45,7 @@ fn failed(outcome: Outcome) -> FailedAttempt {
         attempts: 1,
         remaining_us: 1_000_000,
         repeatable: true,
+        retries_left: 2,
     }
 }
 

@@ -173,6 +173,8 @@ impl Simulation<'_> {
         let unsent = outcome == Outcome::ConnectFailed;
         let at_hand = (asked.idempotent || unsent) && remaining_us > 0;
         let may_be_next = at_hand && slot.is_some() && self.may_try_again(request, 1);
+        let made = u32::try_from(asked.attempts.len()).unwrap_or(u32::MAX);
+        let retries_left = self.scenario.retry.attempts_max.saturating_sub(made);
         let budget_left = self.shared.budget.has_left(&self.scenario.retry, now_us);
         if may_be_next && !budget_left && self.judge.is_some() {
             self.recorder.figures.over_budget += 1;
@@ -185,13 +187,14 @@ impl Simulation<'_> {
             status,
             grpc_status: None,
             retry_after_ms: None,
-            attempts: u32::try_from(asked.attempts.len()).unwrap_or(u32::MAX),
+            attempts: made,
             remaining_us,
-            repeatable: at_hand && slot.is_none() || may_be_next && budget_left,
+            repeatable: at_hand,
+            retries_left: if may_be_next && budget_left { retries_left } else { 0 },
         };
         match self.verdict(asked.worker, &given) {
             Verdict::GiveUp => {}
-            Verdict::Retry { .. } if !given.repeatable || slot.is_none() => {
+            Verdict::Retry { .. } if !given.repeatable || given.retries_left == 0 => {
                 self.shared.counts.invalid_verdicts.add(1);
             }
             Verdict::Retry { after_us } => {

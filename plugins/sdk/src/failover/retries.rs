@@ -73,7 +73,8 @@ impl Retries {
     fn wait_us(&self, failure: &Failure) -> Option<u32> {
         // Where the service had no endpoint to give, there is none to try either.
         failure.slot?;
-        if !failure.repeatable || failure.attempts >= self.attempts || !self.is_retried(failure.outcome) {
+        let may_be = failure.repeatable && failure.retries_left > 0 && failure.attempts < self.attempts;
+        if !may_be || !self.is_retried(failure.outcome) {
             return None;
         }
         let unreached = matches!(failure.outcome, Outcome::ConnectFailed | Outcome::Reset);
@@ -100,7 +101,7 @@ impl Retries {
 
 /// Another service must not repeat what may not be repeated either, and an answer that blames the client is its answer.
 fn may_fall_back(failure: &Failure) -> bool {
-    FAILURES.contains(&failure.outcome) && (failure.repeatable || failure.slot.is_none())
+    FAILURES.contains(&failure.outcome) && failure.repeatable
 }
 
 #[cfg(test)]

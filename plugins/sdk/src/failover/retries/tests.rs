@@ -106,7 +106,10 @@ fn what_is_given_up_goes_to_the_service_to_fall_back_to() {
     assert_eq!(retries.decide(&failure(Outcome::ServerError, 1)), there);
     let nowhere = Failure { slot: None, ..failure(Outcome::ConnectFailed, 1) };
     assert_eq!(retries.decide(&nowhere), there, "without an endpoint at once");
-    assert_eq!(retries.decide(&Failure { repeatable: false, ..nowhere }), there, "nothing was sent");
+    let left = |retries_left| Failure { retries_left, ..failure(Outcome::ConnectFailed, 1) };
+    assert_eq!(retries.decide(&left(0)), there, "the budget is spent");
+    assert_eq!(retries.decide(&left(1)), Verdict::Retry(0));
+    assert_eq!(retries.decide(&Failure { repeatable: false, ..nowhere }), Verdict::GiveUp, "its body is gone");
     assert_eq!(retries.decide(&failure(Outcome::ClientError, 1)), Verdict::GiveUp, "that is an answer");
     assert_eq!(super::tests::retries("{}").decide(&nowhere), Verdict::GiveUp);
 }
