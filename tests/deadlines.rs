@@ -1,13 +1,13 @@
 //! A request has one deadline over all its attempts, and whoever works for it is told how much is left.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     ops::Range,
     time::{Duration, Instant},
 };
 
 use http::Method;
-use sluice_harness::{FirstSlot, H2Body, H2Connection, Origin, RawOrigin, Sluice, sluice};
+use sluice_harness::{FirstSlot, H2Body, H2Connection, Origin, RawOrigin, Sluice, sluice, wait_until};
 
 fn start(addresses: &[SocketAddr], more: &str) -> (Sluice, FirstSlot) {
     let first_slot = FirstSlot::written();
@@ -105,4 +105,54 @@ fn grpcs_timeout_holds_and_travels_in_its_own_header() {
     let begun = Instant::now();
     grpc("/delay/10000", "400m").expect(504);
     assert!(ms(400..1_300).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_was_not_sent_for_want_of_a_connection_is_sent_elsewhere_whatever_the_method() {
+    let (full, second) = (FullListener::new(), Origin::start("second"));
+    // Connecting may take longer than one try.
+    let more = "connect_timeout = \"5 s\"\nretry = { per_try_timeout = \"300 ms\" }";
+    let (gateway, _plugin) = start(&[full.address, second.address()], more);
+    let answer = gateway.client().send(Method::POST, "/echo", &[], b"order".to_vec()).expect(200);
+    assert_eq!((answer.instance(), answer.text().as_str()), ("second", "order"));
+}
+
+/// It accepts no connection, and refuses none: the kernel drops what asks for one.
+struct FullListener {
+    address: SocketAddr,
+    _listener: socket2::Socket,
+    _waiting: Vec<TcpStream>,
+}
+
+impl FullListener {
+    fn new() -> Self {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+        listener.listen(0).expect("bound");
+        let address = listener.local_addr().expect("bound").as_socket().expect("IPv4");
+        let mut waiting = Vec::new();
+        // As many as the queue takes, which is a matter of the kernel.
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
+            waiting.push(stream);
+        }
+        Self { address, _listener: listener, _waiting: waiting }
+    }
+}
+
+#[test]
+fn a_client_that_allows_no_time_has_no_endpoint_ejected() {
+    let (slow, second) = (Origin::start("slow"), Origin::start("second"));
+    slow.set_delay(Duration::from_millis(20));
+    second.set_delay(Duration::from_millis(20));
+    let (gateway, _plugin) = start(&[slow.address(), second.address()], "");
+    let headers = [("content-type", "application/grpc"), ("grpc-timeout", "1n")];
+    for _ in 0..20 {
+        let status = gateway.client().send(Method::POST, "/", &headers, Vec::new()).status;
+        assert!(status == 502 || status == 504, "{status}");
+    }
+    wait_until("every attempt is accounted for", || {
+        gateway.metric("sluice_attempts_total", &["outcome=\"cancelled\""]) == 20.0
+    });
+    gateway.client().get("/").expect(200);
+    assert_eq!(gateway.metric("sluice_endpoint_ejections_total", &[]), 0.0);
 }

@@ -75,12 +75,13 @@ pub(super) fn circuit(value: &Value<'_>) -> Option<CircuitLimits> {
         ..CircuitLimits::default()
     };
     table.set(&mut limits.adaptive, "adaptive", Value::boolean);
-    let limited = limits.adaptive
-        || ["requests", "endpoint_requests", "endpoint_connections"].into_iter().any(|name| table.has(name));
+    let limited = limits.adaptive || ["requests", "endpoint_requests"].into_iter().any(|name| table.has(name));
     table.set(&mut limits.pending_max, "pending", |value| {
         let pending = whole(value, PENDING)?;
         if pending > 0 && !limited {
-            value.refuse("has nothing to wait for: no limit stands beside it, such as endpoint_requests = 8");
+            value.refuse(
+                "has nothing to wait for: no limit of requests stands beside it, such as endpoint_requests = 8",
+            );
         }
         Some(pending)
     });

@@ -57,14 +57,14 @@ impl RetryBudget {
 
     /// Must be called at least once a second: requests are attributed to the second in which they are looked at.
     pub fn roll(&self, now_us: InstantUs) {
-        let total = self.total();
-        self.window().roll(now_us / SLOT_US, total);
+        let mut window = self.window();
+        window.roll(now_us / SLOT_US, self.total());
     }
 
     /// Whether one more may be sent; if so, it is accounted for.
     pub fn spend(&self, limits: &RetryLimits, now_us: InstantUs) -> bool {
-        let total = self.total();
         let mut window = self.window();
+        let total = self.total();
         window.roll(now_us / SLOT_US, total);
         let allowed = window.has_left(limits, total);
         if allowed {
@@ -75,8 +75,8 @@ impl RetryBudget {
 
     /// Whether one more might be sent, as far as is known now.
     pub fn has_left(&self, limits: &RetryLimits, now_us: InstantUs) -> bool {
-        let total = self.total();
         let mut window = self.window();
+        let total = self.total();
         window.roll(now_us / SLOT_US, total);
         window.has_left(limits, total)
     }
@@ -100,9 +100,9 @@ impl Window {
     }
 
     fn has_left(&self, limits: &RetryLimits, total: u64) -> bool {
-        let requests = total - self.oldest().requests_before;
+        let requests = total.saturating_sub(self.oldest().requests_before);
         let spent: u64 = self.slots.iter().map(|slot| slot.spent).sum();
-        let share = requests * u64::from(limits.budget.get()) / 100;
+        let share = requests.saturating_mul(u64::from(limits.budget.get())) / 100;
         let minimum = u64::from(limits.budget_min_per_second) * SLOTS;
         spent < share.max(minimum)
     }

@@ -14,6 +14,14 @@ const DURATION_MS: std::ops::RangeInclusive<u32> = 1..=3_600_000;
 /// So long an endpoint waits for a request that is safe to repeat; then any request finds out whether it is fit.
 const PROBE_PATIENCE_US: u64 = 1_000_000;
 
+/// An endpoint is taken out at most so often within [`FLAPS_WITHIN_US`]: each time is a line of the log and another
+/// membership for every balancer.
+const FLAPS_MAX: u32 = 10;
+const FLAPS_WITHIN_US: u64 = 10_000_000;
+
+/// A probe of which nothing was heard for so long is taken for lost: the next may be sent.
+const PROBE_LOST_US: u64 = 60_000_000;
+
 /// Applies verdicts to the endpoints of one service. Pure but for the endpoints' [`Fitness`](crate::model::Fitness),
 /// by which the workers see them at once.
 #[derive(Debug)]
@@ -22,6 +30,17 @@ pub struct Judge {
     shared: Arc<Shared>,
     /// By slot.
     endpoints: Vec<Option<Judged>>,
+    /// Of the endpoints, while one answer is looked at; none: to be taken.
+    census: Option<Census>,
+}
+
+/// Counted once an answer, so that one with many verdicts does not count ten thousand endpoints for each.
+#[derive(Clone, Copy, Debug)]
+struct Census {
+    members: usize,
+    /// Ejected or probed.
+    out: usize,
+    fit: usize,
 }
 
 #[derive(Debug)]
@@ -30,6 +49,9 @@ struct Judged {
     /// What its source says.
     healthy: bool,
     standing: Standing,
+    /// Times that it was taken out since then.
+    flaps: u32,
+    flaps_since_us: InstantUs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +64,8 @@ pub enum Standing {
     Probed {
         since_us: InstantUs,
         until_us: InstantUs,
+        /// Whether the policy has seen what became of a probe.
+        seen: bool,
     },
 }
 
@@ -71,11 +95,13 @@ pub enum Overruled {
     Share,
     #[error("it is the last that is fit")]
     Last,
+    #[error("it was taken out {FLAPS_MAX} times within ten seconds")]
+    Flaps,
 }
 
 impl Judge {
     pub fn new(limits: EjectionLimits, shared: Arc<Shared>) -> Self {
-        Self { limits, shared, endpoints: Vec::new() }
+        Self { limits, shared, endpoints: Vec::new(), census: None }
     }
 
     pub fn set_limits(&mut self, limits: EjectionLimits) {
@@ -89,21 +115,34 @@ impl Judge {
         for member in members {
             let slot = member.endpoint.slot as usize;
             let kept = self.endpoints.get_mut(slot).and_then(Option::take);
-            let standing = match kept {
-                Some(kept) if Arc::ptr_eq(&kept.endpoint, &member.endpoint) => kept.standing,
+            let (standing, flaps, flaps_since_us) = match kept {
+                Some(kept) if Arc::ptr_eq(&kept.endpoint, &member.endpoint) => {
+                    (kept.standing, kept.flaps, kept.flaps_since_us)
+                }
                 Some(left) => {
                     left.endpoint.fitness.admit();
-                    Standing::Admitted
+                    (Standing::Admitted, 0, 0)
                 }
-                None => Standing::Admitted,
+                None => (Standing::Admitted, 0, 0),
             };
             let endpoint = Arc::clone(&member.endpoint);
-            next[slot] = Some(Judged { endpoint, healthy: member.healthy, standing });
+            next[slot] = Some(Judged { endpoint, healthy: member.healthy, standing, flaps, flaps_since_us });
         }
         for left in std::mem::replace(&mut self.endpoints, next).into_iter().flatten() {
             left.endpoint.fitness.admit();
         }
+        self.census = None;
         self.count_probed();
+    }
+
+    /// Whether this very endpoint is a member.
+    pub fn is_member(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.judged(endpoint.slot).is_some_and(|judged| Arc::ptr_eq(&judged.endpoint, endpoint))
+    }
+
+    /// Another answer is looked at: what is known of the endpoints may have changed.
+    pub fn begin(&mut self) {
+        self.census = None;
     }
 
     /// What comes into force, if anything does. A verdict on an endpoint that has left is none.
@@ -125,6 +164,16 @@ impl Judge {
             _ => None,
         });
         let over: Vec<_> = over.collect();
+        for judged in self.endpoints.iter_mut().flatten() {
+            if let Standing::Probed { since_us, .. } = &mut judged.standing
+                && judged.endpoint.fitness.has_probe_sent()
+                && now_us.saturating_sub(*since_us) >= PROBE_LOST_US
+            {
+                judged.endpoint.fitness.end_probe();
+                *since_us = now_us;
+            }
+        }
+        self.count_probed();
         let waits_long = |judged: &Judged| match judged.standing {
             Standing::Probed { since_us, .. } => {
                 now_us.saturating_sub(since_us) >= PROBE_PATIENCE_US && !judged.endpoint.fitness.has_probe_sent()
@@ -135,12 +184,21 @@ impl Judge {
         over.into_iter().filter_map(|(slot, reason)| self.admit(slot, reason, now_us)).collect()
     }
 
-    /// The policy has seen what became of a request to this endpoint: the next probe may be sent.
-    pub fn observed(&self, slot: Slot) {
-        if let Some(judged) = self.judged(slot)
-            && matches!(judged.standing, Standing::Probed { .. })
-        {
-            judged.endpoint.fitness.end_probe();
+    /// The policy is about to be told what became of a request to this endpoint that began at `begun_us`: if that was a
+    /// probe, it may judge by it.
+    pub fn see(&mut self, slot: Slot, begun_us: InstantUs) {
+        let judged = self.endpoints.get_mut(slot as usize).and_then(Option::as_mut);
+        if let Some(Judged { standing: Standing::Probed { since_us, seen, .. }, .. }) = judged {
+            *seen |= begun_us >= *since_us;
+        }
+    }
+
+    /// It has been told, and has said what it makes of that: the next probe may be sent.
+    pub fn observed(&mut self, slot: Slot) {
+        let judged = self.endpoints.get(slot as usize).and_then(Option::as_ref);
+        if let Some(Judged { standing: Standing::Probed { seen: true, .. }, endpoint, .. }) = judged {
+            endpoint.fitness.end_probe();
+            self.count_probed();
         }
     }
 
@@ -171,8 +229,10 @@ impl Judge {
         match judged.standing {
             // Its time runs already, so that nobody is kept out for ever by being ejected again and again.
             Standing::Ejected { .. } => return Ok(None),
+            // Nor by being probed for form's sake.
+            Standing::Probed { seen: false, .. } => return Ok(None),
             Standing::Probed { .. } => {}
-            Standing::Admitted => self.may_take_out(slot)?,
+            Standing::Admitted => self.may_take_out(slot, now_us)?,
         }
         let longest_ms = u32::try_from(self.limits.duration_max.as_millis()).unwrap_or(u32::MAX);
         let for_ms = duration_ms.min(longest_ms).max(1);
@@ -185,10 +245,10 @@ impl Judge {
         match judged.standing {
             Standing::Probed { .. } => return Ok(None),
             Standing::Ejected { .. } => {}
-            Standing::Admitted => self.may_take_out(slot)?,
+            Standing::Admitted => self.may_take_out(slot, now_us)?,
         }
         let longest_us = u64::try_from(self.limits.duration_max.as_micros()).unwrap_or(u64::MAX);
-        let standing = Standing::Probed { since_us: now_us, until_us: now_us.saturating_add(longest_us) };
+        let standing = Standing::Probed { since_us: now_us, until_us: now_us.saturating_add(longest_us), seen: false };
         let reason = "one request at a time finds out whether it is fit".to_owned();
         Ok(self.rule(slot, standing, RulingKind::Probed, reason, now_us))
     }
@@ -201,22 +261,20 @@ impl Judge {
     }
 
     /// One is always allowed, since in a small service one is a large share; the last one fit never.
-    fn may_take_out(&self, slot: Slot) -> Result<(), Overruled> {
-        let (mut members, mut out, mut others_fit) = (0_usize, 0_usize, 0_usize);
-        for judged in self.endpoints.iter().flatten() {
-            members += 1;
-            let admitted = judged.standing == Standing::Admitted;
-            out += usize::from(!admitted);
-            let fit = admitted && judged.healthy && !judged.endpoint.fitness.fails_checks();
-            others_fit += usize::from(fit && judged.endpoint.slot != slot);
-        }
-        if others_fit == 0 {
+    fn may_take_out(&mut self, slot: Slot, now_us: InstantUs) -> Result<(), Overruled> {
+        let Census { members, out, fit } = *self.census.get_or_insert_with(|| Census::of(&self.endpoints));
+        let Some(judged) = self.endpoints.get_mut(slot as usize).and_then(Option::as_mut) else { return Ok(()) };
+        if fit.saturating_sub(usize::from(judged.is_fit())) == 0 {
             return Err(Overruled::Last);
         }
         if out > 0 && (out + 1) * 100 > usize::from(self.limits.percent_max.get()) * members {
             return Err(Overruled::Share);
         }
-        Ok(())
+        if now_us.saturating_sub(judged.flaps_since_us) >= FLAPS_WITHIN_US {
+            (judged.flaps, judged.flaps_since_us) = (0, now_us);
+        }
+        judged.flaps += 1;
+        if judged.flaps > FLAPS_MAX { Err(Overruled::Flaps) } else { Ok(()) }
     }
 
     fn rule(
@@ -228,6 +286,9 @@ impl Judge {
         at_us: InstantUs,
     ) -> Option<Ruling> {
         let judged = self.endpoints.get_mut(slot as usize)?.as_mut()?;
+        if let Some(census) = &mut self.census {
+            census.change(judged, standing);
+        }
         judged.standing = standing;
         let endpoint = Arc::clone(&judged.endpoint);
         match standing {
@@ -244,8 +305,44 @@ impl Judge {
     }
 
     fn count_probed(&self) {
-        let probed = |judged: &&Judged| matches!(judged.standing, Standing::Probed { .. });
+        let probed = |judged: &&Judged| {
+            matches!(judged.standing, Standing::Probed { .. }) && !judged.endpoint.fitness.has_probe_sent()
+        };
         self.shared.set_probed(self.endpoints.iter().flatten().filter(probed).count());
+    }
+}
+
+impl Judged {
+    fn is_fit(&self) -> bool {
+        self.standing == Standing::Admitted && self.healthy && !self.endpoint.fitness.fails_checks()
+    }
+}
+
+impl Census {
+    fn of(endpoints: &[Option<Judged>]) -> Self {
+        let mut census = Self { members: 0, out: 0, fit: 0 };
+        for judged in endpoints.iter().flatten() {
+            census.members += 1;
+            census.out += usize::from(judged.standing != Standing::Admitted);
+            census.fit += usize::from(judged.is_fit());
+        }
+        census
+    }
+
+    /// One of them is about to have another standing.
+    fn change(&mut self, judged: &Judged, next: Standing) {
+        let is_well = judged.healthy && !judged.endpoint.fitness.fails_checks();
+        match (judged.standing == Standing::Admitted, next == Standing::Admitted) {
+            (true, false) => {
+                self.out += 1;
+                self.fit = self.fit.saturating_sub(usize::from(is_well));
+            }
+            (false, true) => {
+                self.out = self.out.saturating_sub(1);
+                self.fit += usize::from(is_well);
+            }
+            _ => {}
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{model::InstantUs, telemetry::SharedCounter};
 pub struct Shared {
     pub budget: RetryBudget,
     pub counts: FailoverCounts,
-    /// Endpoints that are let through one request at a time.
+    /// Endpoints that are let through one request at a time, and have none under way.
     probed: AtomicU32,
     /// Whether they have waited so long that any request may be the one.
     any_may_probe: AtomicBool,
@@ -78,7 +78,7 @@ impl Shared {
         })
     }
 
-    /// Whether some endpoint waits for a request that finds out whether it is fit again.
+    /// Whether some endpoint waits for a request that finds out whether it is fit again, and has none yet.
     #[inline]
     pub fn is_probing(&self) -> bool {
         self.probed.load(Ordering::Relaxed) > 0
@@ -93,6 +93,13 @@ impl Shared {
         self.any_may_probe.store(any, Ordering::Relaxed);
     }
 
+    /// One of them has its request.
+    pub fn probe_taken(&self) {
+        // The judge may have counted them anew meanwhile.
+        let one_less = |probed: u32| probed.checked_sub(1);
+        let _ = self.probed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+    }
+
     pub(super) fn set_probed(&self, endpoints: usize) {
         self.probed.store(u32::try_from(endpoints).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
@@ -103,22 +110,19 @@ impl Shared {
     }
 
     pub fn waiting(&self) -> u32 {
-        self.waiting.load(Ordering::Relaxed)
+        self.waiting.load(Ordering::SeqCst)
     }
 
     /// Counts an attempt, unless there are as many as may be. Ends with [`Self::leave`].
     pub fn enter(&self, requests_max: Option<u32>) -> bool {
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let enters = requests_max.is_none_or(|max| before < max);
-        if !enters {
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
-        enters
+        let max = requests_max.unwrap_or(u32::MAX);
+        let one_more = |in_flight: u32| (in_flight < max).then_some(in_flight + 1);
+        self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
     }
 
     /// Takes back what was counted; who waits is told by [`Self::free`].
     pub fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// A place has become free, here or at an endpoint: one that waits may look.
@@ -130,7 +134,7 @@ impl Shared {
 
     /// None where as many wait as may.
     pub fn wait(self: &Arc<Self>, pending_max: u32) -> Option<Waiting> {
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let before = self.waiting.fetch_add(1, Ordering::SeqCst);
         // Made first, so that its end takes back what was counted.
         let waiting = Waiting(Arc::clone(self));
         (before < pending_max).then_some(waiting)
@@ -150,7 +154,7 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

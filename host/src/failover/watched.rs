@@ -82,7 +82,7 @@ impl Watched {
         let mut capacities = adaptive.then(|| capacities.unwrap_or_default());
         match &mut capacities {
             Some(capacities) => {
-                capacities.retain(|slot, _| members.iter().any(|member| member.endpoint.slot == *slot));
+                capacities.retain(|slot, _| judge.standing(*slot).is_some());
             }
             None => members.iter().for_each(|member| member.endpoint.set_adaptive_max(None)),
         }
@@ -99,7 +99,8 @@ impl Watched {
 
     pub fn take(&mut self, batch: Batch, now_us: InstantUs) {
         if let Some(capacities) = &mut self.capacities {
-            for (completion, endpoint) in batch.completions.iter().zip(&batch.leases) {
+            let of_members = batch.completions.iter().zip(&batch.leases);
+            for (completion, endpoint) in of_members.filter(|(_, endpoint)| self.judge.is_member(endpoint)) {
                 let capacity = capacities.entry(endpoint.slot).or_insert_with(|| Adaptive::new(now_us));
                 capacity.observe(completion, endpoint.in_flight());
             }
@@ -143,6 +144,10 @@ impl Watched {
     pub fn observe(&mut self, now_us: InstantUs) -> Observed {
         let mut observed = Observed::default();
         let observations = std::mem::take(&mut self.observations);
+        for Observation { completion, .. } in observations.iter().filter(|observation| !observation.by_check) {
+            let begun_us = completion.at_us.saturating_sub(u64::from(completion.total_us));
+            self.judge.see(completion.slot, begun_us);
+        }
         let mut rest = &observations[..];
         loop {
             let (now, later) = rest.split_at(rest.len().min(OBSERVATIONS_MAX));
@@ -174,6 +179,7 @@ impl Watched {
             Ok(changes) => {
                 let ignored = changes.len().saturating_sub(changes_max);
                 self.book.overruled.add(ignored as u64);
+                self.judge.begin();
                 for change in changes.into_iter().take(changes_max) {
                     match self.judge.apply(change, now_us) {
                         Ok(None) => {}
@@ -257,7 +263,7 @@ impl Shadow {
 
     /// Notes, once for each disagreement, where what holds is not what would hold.
     fn compare(&mut self, judge: &Judge, members: &[EndpointState], book: &ServiceBook, now_us: InstantUs) {
-        self.standings.retain(|slot, _| members.iter().any(|member| member.endpoint.slot == *slot));
+        self.standings.retain(|slot, _| judge.standing(*slot).is_some());
         for member in members {
             let slot = member.endpoint.slot;
             let out = judge.standing(slot).is_some_and(|standing| standing != Standing::Admitted);

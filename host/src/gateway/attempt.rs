@@ -25,6 +25,10 @@ use crate::{
 /// pool that an endpoint's restart has killed whole.
 const STALE_MAX: usize = 3;
 
+/// So long before an attempt is over, connecting is given up: then the request is still at hand, and nothing of it was
+/// sent.
+pub const CONNECT_MARGIN: Duration = Duration::from_millis(2);
+
 /// Counts for the endpoint until it is dropped, and reports itself as cancelled where nobody ended it.
 pub struct Attempt {
     worker: Rc<Worker>,
@@ -99,7 +103,7 @@ impl Attempt {
     }
 
     /// Sends the request and waits for the response head.
-    pub async fn send(&self, lane: &EndpointLane, mut request: Outgoing) -> Sent {
+    pub async fn send(&self, lane: &EndpointLane, mut request: Outgoing, over_at: tokio::time::Instant) -> Sent {
         for _ in 0..STALE_MAX {
             let Some(connection) = lane.at_hand() else { break };
             match self.send_on(lane, connection, request).await {
@@ -109,7 +113,9 @@ impl Attempt {
             }
         }
         // Rare, and large: within this future it would be moved about with every request.
-        match Box::pin(lane.connect()).await {
+        let connecting = Box::pin(tokio::time::timeout_at(over_at - CONNECT_MARGIN, lane.connect()));
+        let connected = connecting.await.unwrap_or_else(|_| Err(ConnectError::TimedOut(self.started.elapsed())));
+        match connected {
             Ok(connection) => self.send_on(lane, connection, request).await,
             Err(error) => Err(Failed { cause: Cause::Connect(error), unsent: Some(request) }),
         }
@@ -177,6 +183,10 @@ impl Attempt {
     /// Still going on after a long time: reported now, and never again.
     pub fn report_ongoing(&self) {
         self.report(self.outcome.get());
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     fn elapsed_us(&self) -> u32 {

@@ -131,6 +131,11 @@ impl ClientBody {
         self.incoming.is_end_stream()
     }
 
+    /// Whoever asked for more of it is gone.
+    pub fn forget_asker(&self) {
+        self.state.awaited.set(false);
+    }
+
     pub fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
     }

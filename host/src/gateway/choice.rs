@@ -30,6 +30,7 @@ pub fn take_probe(service: &ServiceSnapshot, tried: &[Slot]) -> Option<Chosen> {
         .filter(|member| member.healthy && !tried.contains(&member.endpoint.slot))
         .find(|member| member.endpoint.fitness.take_probe())?;
     service.shared.counts.probes.add(1);
+    service.shared.probe_taken();
     Some(Chosen { slot: taken.endpoint.slot, in_flight: taken.endpoint.begin() })
 }
 

@@ -10,11 +10,17 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// A `grpc-timeout` has at most eight digits.
 const GRPC_TIMEOUT_MAX: u128 = 99_999_999;
 
+/// What an endpoint must have had of a client's own deadline for its end to be held against it: longer than anything but
+/// a slow endpoint takes, and short enough for a hanging one to be seen by clients with deadlines of their own.
+const CLIENT_DEADLINE_MIN: Duration = Duration::from_millis(100);
+
 /// When a request is over, whoever it was asked of.
 pub struct Deadline {
     at: Instant,
     /// What was allowed from the beginning.
     pub timeout: Duration,
+    /// Whether the client allows less than the service's timeout.
+    by_client: bool,
     is_grpc: bool,
     header: Option<HeaderName>,
 }
@@ -28,11 +34,17 @@ impl Deadline {
         let header = config.retry.deadline_header.clone();
         let named = header.as_ref().and_then(|name| headers.get(name)).and_then(milliseconds);
         let timeout = [grpc, named].into_iter().flatten().fold(config.timeout, Duration::min);
-        Self { at: started + timeout, timeout, is_grpc, header }
+        Self { at: started + timeout, timeout, by_client: timeout < config.timeout, is_grpc, header }
     }
 
     pub fn at(&self) -> Instant {
         self.at
+    }
+
+    /// Whether its end says something against an endpoint that had so long: a client could otherwise have endpoints
+    /// ejected by allowing them no time at all.
+    pub fn blames_after(&self, had: Duration) -> bool {
+        !self.by_client || had >= CLIENT_DEADLINE_MIN
     }
 
     pub fn remaining(&self) -> Duration {

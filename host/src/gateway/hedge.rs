@@ -49,7 +49,7 @@ pub async fn attempt(
     let mut second = None;
     let sent = {
         let at_hand = &*outbound;
-        let sending = pin!(first.send(&lane, request));
+        let sending = pin!(first.send(&lane, request, over_at));
         let mut sending = pin!(at_hand.within(over_at, patience, &client.timer, sending));
         let in_time = tokio::select! {
             biased;
@@ -65,7 +65,7 @@ pub async fn attempt(
             (None, Some(second)) => {
                 let request = second.request.take().expect("it is sent once");
                 let (over_at, patience) = course.try_times();
-                let other = pin!(second.attempt.send(&second.lane, request));
+                let other = pin!(second.attempt.send(&second.lane, request, over_at));
                 let other = pin!(at_hand.within(over_at, patience, &client.timer, other));
                 race(sending, &first, other, &second.attempt).await
             }
@@ -124,15 +124,22 @@ fn is_well(sent: &Option<Sent>, attempt: &Attempt) -> bool {
 
 /// None where the body has not come whole, the budget is spent, or there is no other endpoint.
 fn begin_second(exchange: &mut Exchange, course: &mut Course<'_>, outbound: &Outbound) -> Option<Second> {
-    let request = Some(outbound.copy(&course.deadline)?);
     let shared = Arc::clone(&course.service.snapshot.shared);
-    course.service.snapshot.fit(&course.asked.tried).next()?;
-    if !shared.budget.spend(&course.service.snapshot.config.retry, exchange.worker().clock.now_us()) {
+    let (limits, now_us) = (&course.service.snapshot.config.retry, exchange.worker().clock.now_us());
+    if !outbound.is_whole() || course.service.snapshot.fit(&course.asked.tried).next().is_none() {
+        return None;
+    }
+    if !shared.budget.has_left(limits, now_us) {
         shared.counts.over_budget.add(1);
         return None;
     }
     course.again(exchange.worker());
     let picked = exchange.pick_now(course, outbound).ok()?;
+    // Another worker may have spent the last of it meanwhile.
+    if !shared.budget.spend(limits, now_us) {
+        return None;
+    }
+    let request = Some(outbound.copy(&course.deadline)?);
     shared.counts.hedges.add(1);
     let lane = Rc::clone(&picked.lane);
     Some(Second { attempt: exchange.begin_attempt(course, picked), lane, request })

@@ -2,12 +2,13 @@
 
 use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
-use http::{HeaderValue, Request, request};
+use http::{HeaderValue, Request, header, request};
 use tokio::time::Instant;
 
 use super::{
     body::{BodyError, RequestBody, RequestBodyState},
     deadline::Deadline,
+    headers,
     replay::Kept,
     target,
     timer::KeptTimer,
@@ -66,6 +67,11 @@ impl Outbound {
         request
     }
 
+    /// Whether all of it is at hand, so that it can be sent twice at a time.
+    pub fn is_whole(&self) -> bool {
+        self.again.as_ref().is_some_and(|again| again.body.as_ref().is_none_or(Kept::has_ended))
+    }
+
     /// A second one beside the first, if all of it is at hand.
     pub fn copy(&self, deadline: &Deadline) -> Option<Outgoing> {
         let again = self.again.as_ref()?;
@@ -108,7 +114,7 @@ impl Outbound {
         let Some(host) = target::authority(&head).and_then(|host| HeaderValue::from_str(host).ok()) else {
             return false;
         };
-        let address = |head: &mut request::Parts| target::address_to(protocol, head, &host).is_ok();
+        let address = |head: &mut request::Parts| readdress(protocol, head, &host);
         let addressed = address(&mut head) & self.again.as_mut().is_none_or(|again| address(&mut again.head));
         self.request = addressed.then(|| Box::new(Request::from_parts(head, body)));
         addressed
@@ -137,4 +143,18 @@ impl Outbound {
             over_at = Some(given_at + patience).filter(|&later| later > over_at)?;
         }
     }
+}
+
+/// As for a request that was meant for the other service from the beginning. False where it cannot be: nothing is upgraded
+/// over HTTP/2.
+fn readdress(protocol: Protocol, head: &mut request::Parts, host: &HeaderValue) -> bool {
+    if protocol == Protocol::H2 && head.headers.contains_key(header::UPGRADE) {
+        return false;
+    }
+    head.headers.remove(header::CONNECTION);
+    let addressed = target::address_to(protocol, head, host).is_ok();
+    if protocol == Protocol::Http1 {
+        headers::add_hop_by_hop(&mut head.headers, None);
+    }
+    addressed
 }

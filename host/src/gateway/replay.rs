@@ -12,6 +12,9 @@ use http_body::{Frame, SizeHint};
 
 use super::body::{BodyError, ClientBody};
 
+/// What a piece takes beside its bytes, about: many small ones shall not take many times the bound.
+const PIECE_OVERHEAD: usize = 64;
+
 /// The client's body, and what of it has come so far.
 pub struct Kept(Rc<RefCell<Inner>>);
 
@@ -67,13 +70,14 @@ impl Kept {
     pub fn replay(&self) -> Replay {
         let mut inner = self.0.borrow_mut();
         inner.reader += 1;
+        inner.source.forget_asker();
         Replay { inner: Rc::clone(&self.0), reader: inner.reader, given: 0, ended: false }
     }
 }
 
 impl Inner {
     fn keep(&mut self, data: &Bytes) {
-        self.bytes += data.len();
+        self.bytes += data.len() + PIECE_OVERHEAD;
         if self.bytes > self.bytes_max {
             self.overgrown = true;
             self.data = Vec::new();
@@ -90,6 +94,10 @@ impl Replay {
         if let Some(data) = inner.data.get(self.given) {
             self.given += 1;
             return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if inner.overgrown && self.reader != inner.reader {
+            // What stood between is not kept any more: this would be another body.
+            return Poll::Ready(Some(Err(BodyError::ClientBroke)));
         }
         if inner.ended {
             let trailers = inner.trailers.clone().filter(|_| !std::mem::replace(&mut self.ended, true));
@@ -121,7 +129,8 @@ impl Replay {
 
     pub fn is_end_stream(&self) -> bool {
         let inner = self.inner.borrow();
-        inner.ended && self.given >= inner.data.len() && (self.ended || inner.trailers.is_none())
+        let is_current = !inner.overgrown || self.reader == inner.reader;
+        inner.ended && is_current && self.given >= inner.data.len() && (self.ended || inner.trailers.is_none())
     }
 
     pub fn size_hint(&self) -> SizeHint {

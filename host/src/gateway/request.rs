@@ -77,16 +77,9 @@ async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<
             Ok(answered) if !answered.has_failed() => {
                 return Ok(exchange.pass_on(route, course.service, upgrade, answered));
             }
-            failed => match retry::next(exchange, &state, &mut course, &mut outbound, &failed).await {
-                Next::PassOn => {
-                    let answered = failed?;
-                    return Ok(exchange.pass_on(route, course.service, upgrade, answered));
-                }
-                Next::Again => {
-                    if let Ok(answered) = failed {
-                        answered.discard();
-                    }
-                }
+            failed => match retry::next(exchange, &state, &mut course, &mut outbound, failed).await {
+                Next::PassOn(failed) => return Ok(exchange.pass_on(route, course.service, upgrade, (*failed)?)),
+                Next::Again => {}
             },
         }
     }
@@ -124,6 +117,13 @@ impl<'s> Course<'s> {
         self.attempts = 0;
         self.asked.tried.clear();
         self.again(worker)
+    }
+
+    /// There is no room for it.
+    pub fn shed(&self) -> Failure {
+        let config = &self.service.snapshot.config;
+        self.service.snapshot.shared.counts.shed.add(1);
+        Failure::Shed(config.name.clone(), config.circuit.retry_after)
     }
 
     /// When an attempt that begins now is over, and how long it may take after the last of the body.
@@ -357,20 +357,21 @@ impl Exchange {
 
     async fn wait_for_room(&self, course: &mut Course<'_>, outbound: &Outbound) -> Result<Picked, Failure> {
         let (config, shared) = (&course.service.snapshot.config, &course.service.snapshot.shared);
-        let shed = || {
-            shared.counts.shed.add(1);
-            Failure::Shed(config.name.clone(), config.circuit.retry_after)
-        };
-        let waiting = shared.wait(config.circuit.pending_max).ok_or_else(shed)?;
+        let waiting = shared.wait(config.circuit.pending_max).ok_or_else(|| course.shed())?;
         let until = course.deadline.at().min(Instant::now() + config.circuit.pending_timeout);
         loop {
-            tokio::time::timeout_at(until.into(), waiting.freed()).await.map_err(|_| shed())?;
-            course.again(self.worker());
+            // First without waiting: a place may have become free before anybody was told of this request.
             match self.pick_now(course, outbound) {
-                Ok(picked) => return Ok(picked),
+                Ok(picked) => {
+                    // There may be room for more than one of those that wait.
+                    shared.free();
+                    return Ok(picked);
+                }
                 Err(NotPicked::Full) => {}
                 Err(NotPicked::NoEndpoint) => return Err(Failure::NoEndpoint(config.name.clone())),
             }
+            tokio::time::timeout_at(until.into(), waiting.freed()).await.map_err(|_| course.shed())?;
+            course.again(self.worker());
         }
     }
 
@@ -389,7 +390,7 @@ impl Exchange {
         let request = outbound.take(&course.deadline);
         let (over_at, patience) = course.try_times();
         let sent = {
-            let sending = pin!(attempt.send(&lane, request));
+            let sending = pin!(attempt.send(&lane, request, over_at));
             outbound.within(over_at, patience, &self.client.timer, sending).await
         };
         self.conclude(course, &lane, attempt, sent, outbound)
@@ -421,7 +422,8 @@ impl Exchange {
             None => match config.retry.per_try_timeout.filter(|_| !course.deadline.remaining().is_zero()) {
                 Some(limit) => Failed { cause: Cause::TimedOut(limit), unsent: None },
                 None => {
-                    attempt.end(Some(Outcome::TimedOut));
+                    let blamed = course.deadline.blames_after(attempt.elapsed());
+                    attempt.end(Some(if blamed { Outcome::TimedOut } else { Outcome::Cancelled }));
                     outbound.give_up();
                     return Err(Failure::TimedOut { service: config.name.clone(), after: course.deadline.timeout });
                 }
@@ -437,7 +439,10 @@ impl Exchange {
                 error => Failure::Body(error),
             });
         }
-        attempt.end(Some(cause.outcome()));
+        let had_no_time = cause.outcome() == Outcome::TimedOut
+            && course.deadline.remaining() <= attempt::CONNECT_MARGIN
+            && !course.deadline.blames_after(attempt.elapsed());
+        attempt.end(Some(if had_no_time { Outcome::Cancelled } else { cause.outcome() }));
         let endpoint = lane.endpoint.label.to_string();
         Err(Failure::Attempt { service: config.name.clone(), endpoint, cause, sent })
     }

@@ -23,7 +23,7 @@ pub enum Next {
     /// Another one.
     Again,
     /// It is the client's.
-    PassOn,
+    PassOn(Box<Result<Answered, Failure>>),
 }
 
 /// gRPC A6: how long a client shall wait before it tries again; below 0, or no number: not at all.
@@ -46,13 +46,16 @@ pub async fn next<'s>(
     state: &'s WorkerState,
     course: &mut Course<'s>,
     outbound: &mut Outbound,
-    failed: &Result<Answered, Failure>,
+    failed: Result<Answered, Failure>,
 ) -> Next {
-    let Some(known) = Known::of(failed, course.last_tried()) else { return Next::PassOn };
-    if is_crowded(failed) {
-        // Nothing was sent, and nothing is wrong with the endpoint.
-        let others = course.service.snapshot.fit(&course.asked.tried).next().is_some();
-        return if others && outbound.is_at_hand() { course.again(exchange.worker()) } else { Next::PassOn };
+    let Some(known) = Known::of(&failed, course.last_tried()) else { return Next::PassOn(Box::new(failed)) };
+    if is_crowded(&failed) {
+        // Nothing was sent, and nothing is wrong with the endpoint: it was no attempt.
+        course.attempts = course.attempts.saturating_sub(1);
+        if outbound.is_at_hand() && course.service.snapshot.fit(&course.asked.tried).next().is_some() {
+            return course.again(exchange.worker());
+        }
+        return Next::PassOn(Box::new(Err(course.shed())));
     }
     let limits = &course.service.snapshot.config.retry;
     let (shared, now_us) = (&course.service.snapshot.shared, exchange.worker().clock.now_us());
@@ -79,23 +82,24 @@ pub async fn next<'s>(
         retries_left,
     };
     match decide(exchange, course, &failure) {
-        Verdict::GiveUp => Next::PassOn,
+        Verdict::GiveUp => Next::PassOn(Box::new(failed)),
         Verdict::Retry { after_us } => {
             let after = Duration::from_micros(u64::from(after_us));
             if !failure.repeatable || failure.retries_left == 0 {
                 shared.counts.invalid_verdicts.add(1);
-                return Next::PassOn;
+                return Next::PassOn(Box::new(failed));
             }
             if after >= remaining {
                 // It could not be answered in time.
-                return Next::PassOn;
+                return Next::PassOn(Box::new(failed));
             }
             if !shared.budget.spend(limits, now_us) {
                 shared.counts.over_budget.add(1);
-                return Next::PassOn;
+                return Next::PassOn(Box::new(failed));
             }
             shared.counts.retries.add(1);
             take_back(outbound, failed);
+            // What the failed attempt held is given up before the wait.
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
@@ -103,15 +107,16 @@ pub async fn next<'s>(
             course.again(exchange.worker())
         }
         Verdict::FallBack(name) => {
-            let other = other_service(state, course, &name).filter(|_| failure.repeatable);
-            if other.is_some() {
-                take_back(outbound, failed);
-            }
-            let Some(other) = other.filter(|other| readdress(course.service, other, outbound)) else {
+            let Some(other) = other_service(state, course, &name).filter(|_| failure.repeatable) else {
                 shared.counts.invalid_verdicts.add(1);
-                return Next::PassOn;
+                return Next::PassOn(Box::new(failed));
             };
+            take_back(outbound, failed);
+            if !readdress(course.service, other, outbound) {
+                return Next::PassOn(Box::new(Err(Failure::Upgrade(other.snapshot.config.name.clone()))));
+            }
             shared.counts.fall_backs.add(1);
+            other.snapshot.shared.budget.request(exchange.worker().id);
             course.fall_back(other, exchange.worker())
         }
     }
@@ -151,9 +156,10 @@ fn readdress(from: &ServiceState, to: &ServiceState, outbound: &mut Outbound) ->
 
 /// An answer has come, and is not taken: what was sent for it may be sent again. Not before that is certain, as the
 /// endpoint may still be reading what it has answered already.
-fn take_back(outbound: &mut Outbound, failed: &Result<Answered, Failure>) {
-    if failed.is_ok() {
+fn take_back(outbound: &mut Outbound, failed: Result<Answered, Failure>) {
+    if let Ok(answered) = failed {
         outbound.give_back(None);
+        answered.discard();
     }
 }
 

@@ -53,6 +53,8 @@ pub struct EndpointLane {
     connect_timeout: Duration,
     /// Over all workers.
     connections_max: u32,
+    /// Of this worker: it always may have one, as the others' idle ones are no use to it.
+    open: Rc<Cell<u32>>,
     idle: RefCell<Vec<Idle>>,
     h2: H2Shared,
 }
@@ -110,6 +112,7 @@ impl EndpointLane {
             protocol: config.protocol,
             connect_timeout: config.connect_timeout,
             connections_max: config.circuit.endpoint_connections_max.unwrap_or(u32::MAX),
+            open: Rc::default(),
             idle: RefCell::default(),
             h2: H2Shared::default(),
         })
@@ -138,9 +141,10 @@ impl EndpointLane {
         }
     }
 
-    async fn dial(&self) -> Result<(TcpStream, Connected), ConnectError> {
-        let counted = self.endpoint.connect_within(self.connections_max);
-        let counted = counted.ok_or(ConnectError::TooMany(self.connections_max))?;
+    async fn dial(&self) -> Result<(TcpStream, Counted), ConnectError> {
+        let max = if self.open.get() == 0 { u32::MAX } else { self.connections_max };
+        let counted = self.endpoint.connect_within(max).ok_or(ConnectError::TooMany(self.connections_max))?;
+        let counted = Counted::new(counted, &self.open);
         let stream = tokio::time::timeout(self.connect_timeout, TcpStream::connect(self.endpoint.address))
             .await
             .map_err(|_| ConnectError::TimedOut(self.connect_timeout))?
@@ -229,7 +233,26 @@ pub struct H1Connection {
     /// None once it has left a request unanswered.
     driver: Option<http1::Connection<TokioIo<Gathering>, RequestBody>>,
     ended: bool,
-    _counted: Connected,
+    _counted: Counted,
+}
+
+/// A connection's place among all workers' and this worker's.
+struct Counted {
+    _of_all: Connected,
+    of_worker: Rc<Cell<u32>>,
+}
+
+impl Counted {
+    fn new(of_all: Connected, of_worker: &Rc<Cell<u32>>) -> Self {
+        of_worker.set(of_worker.get() + 1);
+        Self { _of_all: of_all, of_worker: Rc::clone(of_worker) }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.of_worker.set(self.of_worker.get() - 1);
+    }
 }
 
 impl H1Connection {

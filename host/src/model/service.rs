@@ -123,7 +123,7 @@ pub struct CircuitLimits {
     pub requests_max: Option<u32>,
     /// In flight to one endpoint. None: no limit.
     pub endpoint_requests_max: Option<u32>,
-    /// Connections to one endpoint, over all workers. None: no limit.
+    /// Connections to one endpoint, over all workers, each of which may have one in any case. None: no limit.
     pub endpoint_connections_max: Option<u32>,
     /// Requests that wait for one of these limits. Default 0: none waits.
     pub pending_max: u32,

@@ -93,6 +93,7 @@ pub fn same_members(one: &[Option<EndpointState>], other: &[Option<EndpointState
             && one.priority == other.priority
             && one.zone == other.zone
             && one.metadata == other.metadata
+            && one.healthy == other.healthy
             && one.available == other.available
             && one.since_us == other.since_us
     };
@@ -111,4 +112,40 @@ fn addresses(spec: &EndpointSpec, names: &Names) -> Option<Vec<SocketAddr>> {
     }
     let addresses = names.addresses(spec.address.host())?;
     Some(addresses.into_iter().map(|ip| SocketAddr::new(ip, spec.address.port())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        control::membership::slots::Wanted,
+        model::{ServiceName, Weight},
+    };
+
+    #[test]
+    fn a_sources_verdict_is_a_difference_though_the_endpoint_is_out_of_traffic_anyway() {
+        let label: crate::model::HostPort = "10.0.0.1:80".parse().expect("an address");
+        let service: ServiceName = "orders".parse().expect("a name");
+        let address = label.socket_addr().expect("an address");
+        let wanted = [Wanted { id: Box::default(), label, address }];
+        let endpoint = SlotTable::new(service).assign(&wanted).remove(0).expect("a slot");
+        endpoint.fitness.eject();
+        let member = |healthy| {
+            let endpoint = Arc::clone(&endpoint);
+            let (zone, metadata) = (String::new(), Vec::new());
+            let state = EndpointState {
+                endpoint,
+                weight: Weight::ONE,
+                priority: 0,
+                zone,
+                metadata,
+                healthy,
+                available: false,
+                since_us: 0,
+            };
+            [Some(state)]
+        };
+        assert!(same_members(&member(true), &member(true)));
+        assert!(!same_members(&member(true), &member(false)));
+    }
 }

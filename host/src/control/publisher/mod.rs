@@ -33,6 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     desired::{Binding, Desired, SourceBinding},
+    plan::is_outdated,
     transaction::{Draft, Versions},
 };
 use super::{
@@ -57,6 +58,9 @@ use crate::{
 const CHANGES_WAITING_MAX: usize = 64;
 /// How often an endpoint that waits for a slot tries again.
 const SLOT_RETRY: Duration = Duration::from_millis(200);
+
+/// How many of these looks between two after a change of endpoints' health that was refused.
+const HEALTH_RETRY_TICKS: u32 = 5;
 
 /// Reads the configuration file, for a reload.
 pub type ReadConfig = Arc<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
@@ -244,6 +248,7 @@ impl Publisher {
         let (names, sources) = (Arc::clone(&self.names), Arc::clone(&self.sources));
         let monitor = Arc::clone(&self.monitor);
         let mut retry = tokio::time::interval(SLOT_RETRY);
+        let mut ticks = 0;
         retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -260,6 +265,10 @@ impl Publisher {
                         drop(self.apply(Change::Refresh).await);
                     }
                     self.take_found().await;
+                    ticks = (ticks + 1) % HEALTH_RETRY_TICKS;
+                    if ticks == 0 && self.is_outdated() {
+                        drop(self.apply(Change::Health).await);
+                    }
                 }
             }
         }
@@ -271,6 +280,13 @@ impl Publisher {
         if !found.is_empty() && self.apply(Change::Discovered { memberships: found.clone() }).await.is_err() {
             self.sources.put_back(found);
         }
+    }
+
+    /// Whether an endpoint is fit that the snapshot says is not, or the other way round: a change that would have said so was
+    /// refused.
+    fn is_outdated(&self) -> bool {
+        let current = self.current.borrow();
+        current.as_ref().is_some_and(|current| is_outdated(&current.snapshot))
     }
 
     fn someone_waits(&self) -> bool {

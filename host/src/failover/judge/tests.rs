@@ -54,6 +54,7 @@ fn who_fails_its_checks_or_is_unhealthy_is_not_one_that_is_left() {
     let mut judge = judge(&members, 100);
     assert_eq!(judge.apply(eject(0, 1_000), 0).expect_err("no other is fit"), Overruled::Last);
     members[2].endpoint.fitness.set_passes_checks(true);
+    judge.begin();
     assert!(judge.apply(eject(0, 1_000), 0).is_ok());
 }
 
@@ -94,8 +95,10 @@ fn a_probed_endpoint_gets_one_request_until_that_was_observed() {
     judge.apply(HealthChange::Probe(0), 0).expect("allowed");
     assert!(judge.shared.is_probing());
     assert!(fitness.take_probe() && !fitness.take_probe());
+    judge.see(1, 0);
     judge.observed(1);
     assert!(!fitness.take_probe(), "another endpoint's request");
+    judge.see(0, 0);
     judge.observed(0);
     assert!(fitness.take_probe());
     judge.apply(HealthChange::Admit(0), 0).expect("allowed").expect("a ruling");
@@ -123,4 +126,43 @@ fn verdicts_outlive_other_members_and_end_with_the_endpoint() {
     assert!(judge.apply(eject(0, 1_000), 0).expect("no violation").is_none(), "it is no member");
     drop(judge);
     assert_eq!(fit(&members), [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_policy_cannot_make_an_endpoint_flap() {
+    let members: Vec<_> = (0..3).map(member).collect();
+    let mut judge = judge(&members, 50);
+    let mut taken_out = 0;
+    for _ in 0..100 {
+        taken_out += u32::from(judge.apply(eject(0, 1_000), 0).is_ok_and(|ruling| ruling.is_some()));
+        judge.apply(HealthChange::Admit(0), 0).expect("allowed");
+    }
+    assert_eq!(taken_out, FLAPS_MAX);
+    assert!(judge.apply(eject(0, 1_000), FLAPS_WITHIN_US).expect("later again").is_some());
+}
+
+#[test]
+fn an_ejection_is_not_prolonged_by_a_probing_without_a_probe() {
+    let members: Vec<_> = (0..3).map(member).collect();
+    let mut judge = judge(&members, 50);
+    judge.apply(eject(0, 10_000), 0).expect("allowed");
+    for second in 0..30 {
+        judge.apply(HealthChange::Probe(0), second * SECOND_US).expect("allowed");
+        judge.apply(eject(0, 10_000), second * SECOND_US).expect("no violation");
+    }
+    assert!(matches!(judge.standing(0), Some(Standing::Probed { .. })), "it waits for its probe");
+    assert!(members[0].endpoint.fitness.take_probe());
+    judge.see(0, 20 * SECOND_US);
+    assert!(judge.apply(eject(0, 10_000), 31 * SECOND_US).expect("allowed").is_some(), "now its probe was seen");
+}
+
+#[test]
+fn many_verdicts_in_one_answer_are_counted_one_by_one() {
+    let members: Vec<_> = (0..10).map(member).collect();
+    let mut judge = judge(&members, 100);
+    judge.begin();
+    let allowed = (0..10).filter(|&slot| judge.apply(eject(slot, 1_000), 0).is_ok()).count();
+    assert_eq!(allowed, 9, "the last one stays");
+    judge.apply(HealthChange::Admit(3), 0).expect("allowed");
+    assert!(judge.apply(eject(9, 1_000), 0).is_ok(), "another one is fit now");
 }

@@ -97,6 +97,10 @@ impl Simulation<'_> {
         self.instances.restart(&members, now_us);
         let (Some(health), Some(judge)) = (&mut self.instances.health, &mut self.judge) else { return };
         let observations = std::mem::take(&mut self.observations);
+        for Observation { completion, .. } in &observations {
+            judge.see(completion.slot, completion.at_us.saturating_sub(u64::from(completion.total_us)));
+        }
+        judge.begin();
         let changes = health.call(now_us, |instance| instance.observe(&observations, now_us)).unwrap_or_default();
         let mut rulings = Vec::new();
         for change in changes {
