@@ -12,8 +12,11 @@ use http_body::{Frame, SizeHint};
 
 use super::body::{BodyError, ClientBody};
 
-/// What a piece takes beside its bytes, about: many small ones shall not take many times the bound.
+/// What a piece takes beside its bytes, about: those of many small ones are bounded as the bytes are.
 const PIECE_OVERHEAD: usize = 64;
+
+/// So many pieces are kept under any bound.
+const PIECES_MIN: usize = 64;
 
 /// The client's body, and what of it has come so far.
 pub struct Kept(Rc<RefCell<Inner>>);
@@ -77,8 +80,8 @@ impl Kept {
 
 impl Inner {
     fn keep(&mut self, data: &Bytes) {
-        self.bytes += data.len() + PIECE_OVERHEAD;
-        if self.bytes > self.bytes_max {
+        self.bytes += data.len();
+        if self.bytes > self.bytes_max || self.data.len() >= PIECES_MIN.max(self.bytes_max / PIECE_OVERHEAD) {
             self.overgrown = true;
             self.data = Vec::new();
         }
