@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod reach;
 pub mod route;
 pub mod service;
+pub mod transaction;
 
 pub use clock::Clock;
 pub use config::{
