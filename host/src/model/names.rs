@@ -151,7 +151,7 @@ impl PluginKind {
     pub const ALL: [Self; 5] = [Self::Balancer, Self::Failover, Self::Discovery, Self::Transaction, Self::EventHandler];
 
     /// The kinds that this version of Sluice can use.
-    pub const AVAILABLE: [Self; 3] = [Self::Balancer, Self::Failover, Self::Discovery];
+    pub const AVAILABLE: [Self; 4] = [Self::Balancer, Self::Failover, Self::Discovery, Self::Transaction];
 
     pub fn as_str(self) -> &'static str {
         match self {

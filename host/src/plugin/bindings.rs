@@ -17,6 +17,18 @@ pub(super) mod failover {
     });
 }
 
+/// World `transaction-plugin`. Types and the log are those of every kind.
+pub(super) mod transaction {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "transaction-plugin",
+        with: {
+            "sluice:plugin/types": super::balancer::sluice::plugin::types,
+            "sluice:plugin/log": super::balancer::sluice::plugin::log,
+        },
+    });
+}
+
 /// World `discovery-plugin`. What waits is async; types and the log are those of every kind.
 pub(super) mod discovery {
     wasmtime::component::bindgen!({

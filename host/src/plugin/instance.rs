@@ -108,7 +108,7 @@ impl<I> Exports<'_, I> {
     }
 }
 
-/// Problems of one `configure` that are kept; more help nobody.
+/// Problems of one `configure` or `plan` that are kept; more help nobody.
 const PROBLEMS_MAX: usize = 100;
 
 /// Longest text of a guest that is shown to operators, in bytes.
@@ -116,9 +116,14 @@ pub(super) const TEXT_BYTES_MAX: usize = 1024;
 
 /// What a guest has against its settings.
 pub(super) fn settings_problems(problems: Vec<GuestProblem>) -> InstanceError {
+    InstanceError::Settings(kept_problems(problems))
+}
+
+/// What is kept of what a guest has against something.
+pub(super) fn kept_problems(problems: Vec<GuestProblem>) -> Vec<Problem> {
     let shown = problems.into_iter().take(PROBLEMS_MAX).map(|problem| Problem {
         path: printable(&problem.path, TEXT_BYTES_MAX),
         message: printable(&problem.message, TEXT_BYTES_MAX),
     });
-    InstanceError::Settings(shown.collect())
+    shown.collect()
 }

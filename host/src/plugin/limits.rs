@@ -16,6 +16,11 @@ pub(super) mod budget {
     pub const DECIDE: Duration = Duration::from_millis(1);
     /// A health policy's `update`, on the one thread that judges for all services: 10,000 endpoints take some 10 ms.
     pub const UPDATE_HEALTH: Duration = Duration::from_millis(100);
+    /// A protocol's `plan`, once a request: reading 1 MiB of JSON takes some 10 ms.
+    pub const PLAN: Duration = Duration::from_millis(50);
+    /// A protocol's `next`, after everything that happens to a transaction: taking in one of 1,000 branches takes
+    /// some 1 ms, one of three a hundredth of that.
+    pub const NEXT: Duration = Duration::from_millis(5);
     pub const SAVE: Duration = Duration::from_millis(5);
     /// `configure`, `update`, `restore`, and the instantiation before them: none is on the data path.
     pub const PREPARE: Duration = Duration::from_secs(1);

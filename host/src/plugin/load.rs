@@ -15,6 +15,7 @@ use super::{
     cache::Sha256,
     discovery, failover,
     instance::State,
+    transaction,
     version::{Asks, Identity, Linked, Usage, Version},
     wasi,
 };
@@ -87,7 +88,11 @@ impl Runtime {
                 let pre = self.resolve(compiled, ty, failover::define_imports)?;
                 failover::link(pre, identity, &trial)
             }
-            _ => {
+            PluginKind::Transaction => {
+                let pre = self.resolve(compiled, ty, transaction::define_imports)?;
+                transaction::link(pre, identity, &trial)
+            }
+            PluginKind::Balancer | PluginKind::EventHandler => {
                 let pre = self.resolve(compiled, ty, balancer::define_imports)?;
                 balancer::link(pre, asks(&self.engine, ty), identity, &trial)
             }
@@ -144,7 +149,8 @@ fn exports_of(kind: PluginKind) -> &'static [(&'static str, &'static [&'static s
             ("health", &["update", "observe"]),
         ],
         PluginKind::Discovery => &[("policy", &["configure", "save", "restore"]), ("discovery", &["watch"])],
-        PluginKind::Transaction | PluginKind::EventHandler => &[],
+        PluginKind::Transaction => &[("policy", &["configure", "save", "restore"]), ("transaction", &["plan", "next"])],
+        PluginKind::EventHandler => &[],
     }
 }
 
@@ -163,8 +169,8 @@ fn imports_of(kind: PluginKind) -> &'static [(&'static str, &'static [&'static s
             ("files", &["read"]),
             ("registry", &["list-service"]),
         ],
-        PluginKind::Failover => &[("types", &[]), ("log", &["write"])],
-        PluginKind::Transaction | PluginKind::EventHandler => &[],
+        PluginKind::Failover | PluginKind::Transaction => &[("types", &[]), ("log", &["write"])],
+        PluginKind::EventHandler => &[],
     }
 }
 

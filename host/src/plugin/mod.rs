@@ -10,7 +10,7 @@
 //! | `load`, `cache`, `version` | from bytes to a version: checks, compiled code on disk, what lives of it |
 //! | `instance`, `limits`, `fault` | a call: its CPU time, its memory, how it may end |
 //! | `waiting` | the same for kinds whose imports wait |
-//! | `balancer`, `failover`, `discovery` | one file a kind: typed calls, and what its imports answer |
+//! | `balancer`, `failover`, `discovery`, `transaction` | one file a kind: typed calls, and what its imports answer |
 //! | `log`, `wasi` | imports that every kind has |
 //! | `imports` | imports of kinds that wait: HTTP, DNS, files, the registry, the clock |
 //! | `policy` | what is done alike with kinds that have an instance a place |
@@ -34,6 +34,7 @@ mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 mod ticker;
+mod transaction;
 mod version;
 mod waiting;
 mod wasi;
@@ -47,6 +48,7 @@ pub use load::COMPONENT_BYTES_MAX;
 pub use policy::PolicyInstance;
 pub use stock::{StockPlugin, stock};
 pub use store::{ComponentStore, StoreError, StoredVersion};
+pub use transaction::{NAME_BYTES_MAX, ProtocolInstance, TARGET_BYTES_MAX};
 pub use version::Version;
 
 use crate::model::{Clock, PluginKind};

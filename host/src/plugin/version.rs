@@ -10,10 +10,14 @@ use std::{
 
 use super::{
     BalancerInstance, DiscoveryInstance, FailoverInstance, HealthInstance, InstanceError, Outside, PolicyContext,
-    balancer,
-    bindings::{balancer::BalancerPluginPre, discovery::DiscoveryPluginPre, failover::FailoverPluginPre},
+    ProtocolInstance, balancer,
+    bindings::{
+        balancer::BalancerPluginPre, discovery::DiscoveryPluginPre, failover::FailoverPluginPre,
+        transaction::TransactionPluginPre,
+    },
     failover, imports,
     ticker::Ticker,
+    transaction,
     waiting::block_on,
 };
 use crate::model::{Grants, PluginKind, PluginName, VersionId};
@@ -38,6 +42,7 @@ impl Version {
             Linked::Balancer { .. } => PluginKind::Balancer,
             Linked::Failover { .. } => PluginKind::Failover,
             Linked::Discovery { .. } => PluginKind::Discovery,
+            Linked::Transaction { .. } => PluginKind::Transaction,
         }
     }
 
@@ -99,6 +104,12 @@ impl Version {
         block_on(DiscoveryInstance::new(pre, &self.identity, context, None, Arc::default())).map(drop)
     }
 
+    /// Instantiates and configures a transaction protocol.
+    pub fn protocol(&self, context: &PolicyContext) -> Result<ProtocolInstance, InstanceError> {
+        let Linked::Transaction { pre } = &self.linked else { return Err(self.wrong_kind(PluginKind::Transaction)) };
+        ProtocolInstance::new(pre, &self.identity, context)
+    }
+
     fn wrong_kind(&self, wanted: PluginKind) -> InstanceError {
         InstanceError::WrongKind { found: self.kind(), wanted }
     }
@@ -120,6 +131,7 @@ pub(super) enum Linked {
     Balancer { pre: BalancerPluginPre<balancer::State>, asks: Asks },
     Failover { pre: FailoverPluginPre<failover::State> },
     Discovery { pre: DiscoveryPluginPre<imports::State> },
+    Transaction { pre: TransactionPluginPre<transaction::State> },
 }
 
 /// What of the `incoming` interface a component imports at all: nothing else is copied for it.

@@ -51,7 +51,9 @@ fn configure(version: &Version, settings: Value) -> Result<(), Failure> {
     };
     let tried = match version.kind() {
         PluginKind::Discovery => version.try_discovery(&context),
-        _ => version.balancer(&context).map(drop),
+        PluginKind::Failover => version.failover(&context).map(drop),
+        PluginKind::Transaction => version.protocol(&context).map(drop),
+        PluginKind::Balancer | PluginKind::EventHandler => version.balancer(&context).map(drop),
     };
     match tried {
         Ok(()) => Ok(()),
