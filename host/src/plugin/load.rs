@@ -41,7 +41,7 @@ impl Runtime {
         let ty = compiled.component_type();
         let kind = kind(&self.engine, &ty)?;
         if !PluginKind::AVAILABLE.contains(&kind) {
-            return Err(LoadError(format!("is a {kind} plugin: {kind} plugins are not available in this version")));
+            return Err(LoadError(format!("is a plugin of kind {kind}, which is not available in this version")));
         }
         check_exports(&self.engine, &ty, kind)?;
         check_imports(&self.engine, &ty, kind)?;

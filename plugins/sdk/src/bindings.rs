@@ -1,8 +1,9 @@
 //! What `wit-bindgen` makes of `wit/`: plain types, raw imports, and the macros behind
-//! [`balancer!`](crate::balancer!), [`failover!`](crate::failover!) and [`discovery!`](crate::discovery!).
+//! [`balancer!`](crate::balancer!), [`failover!`](crate::failover!), [`discovery!`](crate::discovery!) and
+//! [`transaction!`](crate::transaction!).
 //!
 //! A component's world is made of two halves, each with an `export!` of its own: what every kind has, here, and what
-//! its own kind has, in [`balancer`], [`failover`] and [`discovery`].
+//! its own kind has, in [`balancer`], [`failover`], [`discovery`] and [`transaction`].
 
 wit_bindgen::generate!({
     inline: "package sluice:sdk; world every-kind { import sluice:plugin/log@0.1.0; export sluice:plugin/policy@0.1.0; }",
@@ -56,6 +57,22 @@ pub mod discovery {
         pub_export_macro: true,
         default_bindings_module: "sluice_sdk::bindings::discovery",
         with: { "sluice:plugin/types@0.1.0": crate::bindings::sluice::plugin::types },
+        disable_run_ctors_once_workaround: true,
+    });
+}
+
+/// The own half of a transaction protocol.
+pub mod transaction {
+    wit_bindgen::generate!({
+        inline: "package sluice:sdk; world transaction-half { export sluice:plugin/transaction@0.1.0; }",
+        world: "sluice:sdk/transaction-half",
+        path: "wit",
+        generate_all,
+        pub_export_macro: true,
+        default_bindings_module: "sluice_sdk::bindings::transaction",
+        with: { "sluice:plugin/types@0.1.0": crate::bindings::sluice::plugin::types },
+        // So that tests can compare steps and branches.
+        additional_derives: [PartialEq],
         disable_run_ctors_once_workaround: true,
     });
 }

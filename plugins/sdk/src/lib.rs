@@ -1,7 +1,8 @@
 //! What a Sluice plugin is written with: a struct, one trait implementation, one macro call.
 //!
-//! [`Balancer`] shows the smallest one; [`Failover`](failover::Failover) is the trait of failover policies, and
-//! [`Discovery`](discovery::Discovery) that of sources of endpoints. The crate is compiled for
+//! [`Balancer`] shows the smallest one; [`Failover`](failover::Failover) is the trait of failover policies,
+//! [`Discovery`](discovery::Discovery) that of sources of endpoints, and [`Protocol`](transaction::Protocol) that of
+//! transaction protocols. The crate is compiled for
 //! `wasm32-unknown-unknown` and made into a component by `sluice plugin build`. Tests run natively, with [`testing`]
 //! in the gateway's place.
 //!
@@ -11,6 +12,7 @@
 //! - [`choices`]: the best of a few drawn at random
 //! - [`hashing`]: slow start and bounded load for policies that follow a hash
 //! - [`failover`]: the usual rules for retries, outlier detection, and what is known of each endpoint
+//! - [`transaction`]: reading what clients send, what is owed after a decision, and a search for faults in a protocol
 //! - [`sort`], [`power`]: sorting and powers in little code
 //! - [`state`]: what survives a swap
 //! - [`instances`]: endpoints as people write them in JSON
@@ -36,6 +38,7 @@ pub mod sort;
 pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+pub mod transaction;
 
 pub use balancer::Balancer;
 pub use bindings::{

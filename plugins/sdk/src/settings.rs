@@ -180,7 +180,7 @@ impl Settings {
 }
 
 /// JSON Pointer (RFC 6901 §3) to a key of the whole.
-fn pointer(key: &str) -> String {
+pub(crate) fn pointer(key: &str) -> String {
     format!("/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 

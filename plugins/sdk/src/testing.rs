@@ -9,6 +9,8 @@
 //! assert_eq!(incoming::header("x-tenant"), None);
 //! ```
 
+pub mod transaction;
+
 use std::{cell::RefCell, collections::BTreeMap};
 
 use crate::{

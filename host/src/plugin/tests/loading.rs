@@ -84,7 +84,7 @@ fn kinds_that_are_not_there_yet_are_recognised_and_refused() {
     let wit = format!("package sluice:plugin@0.1.0; world w {{ export {kind}; }} interface {kind} {{ act: func(); }}");
     let text = format!(r#"(module (func (export "sluice:plugin/{kind}@0.1.0#act")))"#);
     let message = refusal(&component_of(&text, &[&wit], false, "w"));
-    assert_eq!(message, format!("is a {kind} plugin: {kind} plugins are not available in this version"));
+    assert_eq!(message, format!("is a plugin of kind {kind}, which is not available in this version"));
 }
 
 /// A balancer's text where the interfaces are the test's own.
