@@ -11,3 +11,4 @@ pub mod registry;
 pub mod simulator;
 pub mod storage;
 pub mod telemetry;
+pub mod transactions;

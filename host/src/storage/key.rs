@@ -14,16 +14,19 @@ pub enum Space {
     Registry,
     /// What discovery plugins told last, and their cursors.
     Discovery,
+    /// Distributed transactions and the claim on them.
+    Transactions,
 }
 
 impl Space {
-    pub const ALL: [Self; 2] = [Self::Registry, Self::Discovery];
+    pub const ALL: [Self; 3] = [Self::Registry, Self::Discovery, Self::Transactions];
 
     /// What it is called on disk; never changes.
     pub fn name(self) -> &'static str {
         match self {
             Self::Registry => "registry",
             Self::Discovery => "discovery",
+            Self::Transactions => "transactions",
         }
     }
 }

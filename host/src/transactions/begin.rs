@@ -1,0 +1,105 @@
+//! How a transaction begins: planned, checked, durable, and only then under way.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use super::{
+    core::{Core, Counts},
+    driver::Driver,
+    error::TransactionError,
+    journal::NotKept,
+    machine::Machine,
+    plan,
+    protocol::{Pinned, ProtocolInForce},
+    record::{EventKind, RequestRecord, Restored, Standing, Submitted},
+    submission::{self, REQUEST_BYTES_MAX, Submission},
+    targets,
+};
+use crate::model::transaction::{Branch, Decision};
+
+/// What a new transaction keeps to.
+pub fn pinned(core: &Core, submission: &Submission) -> Result<(Pinned, u64), TransactionError> {
+    let protocols = core.protocols();
+    let Some(in_force) = protocols.get(&submission.protocol) else {
+        let names: Vec<_> = protocols.keys().map(String::as_str).collect();
+        let message = format!("there is no protocol {:?}; there are {}", submission.protocol, names.join(", "));
+        return Err(TransactionError::field("/trans_type", message));
+    };
+    Ok((in_force.for_transaction(&submission.gid).clone(), timeout_ms(in_force)))
+}
+
+fn timeout_ms(in_force: &ProtocolInForce) -> u64 {
+    u64::try_from(in_force.timeout.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Durable when it returns; None where one of this id is there and has ended.
+pub async fn begin(
+    core: &Arc<Core>,
+    submission: &Submission,
+    asks: bool,
+    (pinned, timeout_ms): (Pinned, u64),
+) -> Result<Option<Driver>, TransactionError> {
+    let payloads = submission::payloads(&submission.request);
+    let branches = planned(core, submission, &pinned, payloads.len())?;
+    let now_ms = core.wall.now_ms();
+    let own_ms = submission.options.timeout_ms;
+    let standing = Standing {
+        protocol: submission.protocol.clone(),
+        plugin: pinned.pin.plugin.clone(),
+        version: pinned.pin.version,
+        created_ms: now_ms,
+        updated_ms: now_ms,
+        expires_ms: Some(now_ms.saturating_add(own_ms.unwrap_or(timeout_ms))),
+        expiry_ends_with_asking: own_ms.is_none(),
+        requests: 1,
+        facts: Default::default(),
+        events: Vec::new(),
+        events_left_out: 0,
+        troubles: BTreeMap::new(),
+    };
+    let first = RequestRecord { request: submission.request.clone(), branches: branches.clone() };
+    let submitted = Submitted { first, pin: pinned.pin, options: submission.options.clone() };
+    let machine = Machine::new(branches);
+    let restored = Restored { gid: submission.gid.clone(), submitted, payloads, machine, standing };
+    let mut driver = Driver::new(core, restored, Some(pinned.protocol));
+    driver.note(EventKind::Begun);
+    if asks {
+        driver.machine.ask(Decision::Commit);
+        driver.note(EventKind::Asked { decision: Decision::Commit, reason: None });
+    }
+    // What it begins with goes into the same commit.
+    driver.step();
+    let submitted = Arc::clone(&driver.submitted);
+    match core.journal.begin(&submission.gid, &submitted, driver.current()).await {
+        Ok(()) => {
+            Counts::add(&core.counts.begun);
+            driver.carry_out();
+            // One that had nothing to do has ended already, and is not removed like others unless that is told.
+            driver.unkept = driver.machine.facts().ended.is_some();
+            Ok(Some(driver))
+        }
+        Err(NotKept::Conflict) => Ok(None),
+        Err(NotKept::Error(error)) => Err(error),
+    }
+}
+
+fn planned(
+    core: &Core,
+    submission: &Submission,
+    pinned: &Pinned,
+    payloads: usize,
+) -> Result<Vec<Branch>, TransactionError> {
+    let text = Value::Object(submission.request.clone()).to_string();
+    if text.len() > REQUEST_BYTES_MAX {
+        let message = format!("has {} bytes, and {REQUEST_BYTES_MAX} are the most", text.len());
+        return Err(TransactionError::field("", message));
+    }
+    let planned = pinned.protocol.plan(&text, &[]);
+    let planned =
+        planned.map_err(|fault| TransactionError::Protocol { protocol: submission.protocol.clone(), fault })?;
+    let branches = planned.map_err(|problems| TransactionError::Invalid(targets::problems(problems)))?;
+    let mut problems = plan::check(&[], &branches, payloads);
+    problems.extend(targets::check(&branches, &submission.request, &*core.caller));
+    if problems.is_empty() { Ok(branches) } else { Err(TransactionError::Invalid(problems)) }
+}

@@ -1,0 +1,71 @@
+//! Why the coordinator refuses something.
+
+use std::fmt;
+
+use super::{Gid, Status};
+use crate::{plugin::Fault, storage::StorageError};
+
+/// One thing wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldProblem {
+    /// JSON Pointer (RFC 6901) into the request; empty for the whole.
+    pub pointer: String,
+    /// Says what would be right.
+    pub message: String,
+}
+
+impl FieldProblem {
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for FieldProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pointer.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.pointer, self.message)
+        }
+    }
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TransactionError {
+    /// Everything that is wrong, each with its field. Nothing was stored.
+    #[error("{}", listed(.0))]
+    Invalid(Vec<FieldProblem>),
+    #[error("there is no transaction {0}")]
+    Unknown(Gid),
+    #[error("transaction {gid} is there already, with another {field}")]
+    OtherContent { gid: Gid, field: String },
+    #[error("transaction {gid} is {status}: it cannot {wanted} any more")]
+    TooLate { gid: Gid, status: Status, wanted: &'static str },
+    /// The protocol's plugin did not come back. Nothing was stored.
+    #[error("protocol {protocol}: {fault}")]
+    Protocol { protocol: String, fault: Fault },
+    #[error("{max} transactions are under way, which is as many as there may be: try again later")]
+    Full { max: usize },
+    /// It was not made durable, or if the store is in doubt, may show after a restart.
+    #[error("the transaction is not durable: {0}")]
+    NotDurable(StorageError),
+    #[error("the store of transactions cannot be read: {0}")]
+    Unreadable(StorageError),
+    #[error("the record {key:?} of transactions cannot be read: {reason}; bring data_dir/store back from a backup")]
+    Damaged { key: String, reason: String },
+    /// Another gateway has taken the transactions over.
+    #[error("another gateway coordinates the transactions of this store")]
+    TakenOver,
+    #[error("the gateway is shutting down")]
+    Closed,
+}
+
+impl TransactionError {
+    pub fn field(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldProblem::new(pointer, message)])
+    }
+}
+
+fn listed(problems: &[FieldProblem]) -> String {
+    problems.iter().map(FieldProblem::to_string).collect::<Vec<_>>().join("; ")
+}
