@@ -30,6 +30,7 @@ mod root;
 mod route;
 mod service;
 mod suggest;
+mod transactions;
 mod values;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::{
     listener, plugins,
     problem::ConfigErrors,
     reader::{FileCheck, Table},
-    registry, route, service,
+    registry, route, service, transactions,
 };
 use crate::model::Config;
 
@@ -32,8 +32,19 @@ fn sections(root: &mut Table<'_>) -> Option<Config> {
     let plugins = plugins::read(root);
     let services = service::read(root, &plugins, gateway.zone.as_deref());
     let routes = route::read(root, &services);
-    root.not_yet(&["transactions", "events"]);
-    Some(Config { gateway, listeners, control, dns, registry, plugins, services: services.into_checked()?, routes })
+    let transactions = transactions::read(root, &plugins);
+    root.not_yet(&["events"]);
+    Some(Config {
+        gateway,
+        listeners,
+        control,
+        dns,
+        registry,
+        transactions,
+        plugins,
+        services: services.into_checked()?,
+        routes,
+    })
 }
 
 /// Whether both would bind the same port; a port of 0 is another one each time.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use super::{Grants, Percent, PluginName, RouteConfig, ServiceConfig, ServiceName};
+use super::{Grants, HostGrant, Percent, PolicyConfig, PluginName, RouteConfig, ServiceConfig, ServiceName};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -13,6 +13,7 @@ pub struct Config {
     /// None: the registry does not speak DNS.
     pub dns: Option<DnsOptions>,
     pub registry: RegistryConfig,
+    pub transactions: TransactionsConfig,
     pub plugins: BTreeMap<PluginName, PluginOptions>,
     pub services: BTreeMap<ServiceName, ServiceConfig>,
     pub routes: Vec<RouteConfig>,
@@ -125,4 +126,33 @@ pub struct PluginOptions {
     pub memory_bytes_max: usize,
     /// What it may reach outside of the gateway.
     pub grants: std::sync::Arc<Grants>,
+}
+
+/// Distributed transactions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransactionsConfig {
+    /// Where branches' calls may go beside the gateway's own services.
+    pub allow_hosts: Vec<HostGrant>,
+    /// How long ended transactions are kept. Default 7 days, as DTM's.
+    pub retention: Duration,
+    /// After which a transaction expires that names no timeout and whose client asks for nothing. Default 35 s, as DTM's.
+    pub timeout: Duration,
+    /// By DTM's `trans_type`.
+    pub protocols: BTreeMap<String, ProtocolConfig>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProtocolConfig {
+    pub policy: PolicyConfig,
+}
+
+impl Default for TransactionsConfig {
+    fn default() -> Self {
+        Self {
+            allow_hosts: Vec::new(),
+            retention: Duration::from_secs(7 * 24 * 60 * 60),
+            timeout: Duration::from_secs(35),
+            protocols: BTreeMap::new(),
+        }
+    }
 }

@@ -17,7 +17,7 @@ pub mod transaction;
 pub use clock::Clock;
 pub use config::{
     AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,
-    RegistryConfig,
+    ProtocolConfig, RegistryConfig, TransactionsConfig,
 };
 pub use endpoint::{AddressError, Connected, Endpoint, EndpointSpec, EndpointState, Fitness, HostPort, InFlight, Slot};
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};

@@ -34,7 +34,12 @@ tls = { certificate = "x" }                                #!
 address = "0.0.0.0:9180"                                   #!
 service_token_file = "x"                                   #!
 [dns]                                                      #!
-[transactions]                                             #!
+[transactions]
+allow_hosts = "10.0.0.1"                                   #!
+retention = "0 s"                                          #!
+[transactions.protocols.saga]                              #!
+[transactions.protocols."My Own"]                          #!
+plugin = "sga"                                             #!
 [plugins.own]
 path = ""                                                  #!
 sha256 = "zz"                                              #!
