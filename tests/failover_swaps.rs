@@ -109,9 +109,9 @@ fn a_hundred_swaps_of_a_failover_policy_under_load_fail_no_request_and_leave_not
     println!("{retries} attempts were repeated meanwhile");
     assert!(retries > 0.0, "nobody had anything to decide");
     assert_eq!(gateway.metric("sluice_plugin_traps_total", &["plugin=\"standard\""]), 0.0);
-    // One a worker, and the one that judges over health.
-    wait_until("three live instances", || {
-        gateway.metric("sluice_plugin_live_instances", &["plugin=\"standard\""]) == 3.0
+    // One a worker, the inner one too, and the one that judges over health.
+    wait_until("four live instances", || {
+        gateway.metric("sluice_plugin_live_instances", &["plugin=\"standard\""]) == 4.0
     });
     let versions = gateway.plugin("standard")["versions"].as_array().cloned().unwrap_or_default();
     let live: Vec<_> = versions.iter().filter(|version| version["live_instances"] != 0).collect();

@@ -82,9 +82,9 @@ fn the_figures_are_those_of_the_traffic() {
         assert_eq!(gateway.metric(&format!("sluice_plugin_{none}_total"), &[]), 0.0, "{none}");
     }
     let live = |plugin: &str| gateway.metric("sluice_plugin_live_instances", &[&format!("plugin={plugin:?}")]);
-    assert_eq!(live("least-request"), 4.0, "two services on two workers");
-    assert_eq!(live("none"), 3.0, "one service, on two workers and beside them");
-    assert!(gateway.metric("sluice_plugin_memory_bytes", &["plugin=\"least-request\""]) > 4.0 * 65_536.0);
+    assert_eq!(live("least-request"), 6.0, "two services on two workers and the inner one");
+    assert_eq!(live("none"), 4.0, "one service, on these and beside them");
+    assert!(gateway.metric("sluice_plugin_memory_bytes", &["plugin=\"least-request\""]) > 6.0 * 65_536.0);
     assert_eq!(gateway.metric("sluice_endpoint_in_flight", &[]), 0.0);
     assert_eq!(gateway.metric("sluice_endpoint_available", &[]), 2.0);
     assert_eq!(gateway.metric("sluice_endpoint_connects_total", &["service=\"orders\""]), origin.connections() as f64);

@@ -29,8 +29,9 @@ fn sections(root: &mut Table<'_>) -> Option<Config> {
     let listeners = listener::read(root, control.address);
     let dns = dns::read(root, control.address, &listeners);
     let registry = registry::read(root);
-    let plugins = plugins::read(root);
+    let (plugins, named) = plugins::read(root);
     let services = service::read(root, &plugins, gateway.zone.as_deref());
+    named.iter().for_each(|value| drop(services.named(value)));
     let routes = route::read(root, &services);
     let transactions = transactions::read(root, &plugins);
     root.not_yet(&["events"]);

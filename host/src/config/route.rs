@@ -136,7 +136,7 @@ fn is_standard(method: &str) -> bool {
 /// `service = "orders"`, or `services = [{ name = "orders", weight = 90 }, …]`.
 fn targets(table: &mut Table<'_>, services: &Services) -> Option<Vec<RouteTarget>> {
     match (table.get("service"), table.get("services")) {
-        (Some(one), None) => service_name(&one, services).map(|service| vec![target(service)]),
+        (Some(one), None) => services.named(&one).map(|service| vec![target(service)]),
         (None, Some(several)) => weighted(&several, services),
         (Some(_), Some(several)) => {
             several.refuse("stands beside \"service\"; one of them says where requests go");
@@ -163,7 +163,7 @@ fn weighted(value: &Value<'_>, services: &Services) -> Option<Vec<RouteTarget>> 
     let mut targets = Vec::with_capacity(items.len());
     for item in &items {
         let Some(mut table) = item.table("a table such as { name = \"orders\", weight = 90 }") else { continue };
-        let name = table.require("name", "\"orders\"", |value| service_name(value, services));
+        let name = table.require("name", "\"orders\"", |value| services.named(value));
         let weight = table.read("weight", weight).unwrap_or(Weight::ONE);
         table.finish();
         let Some(service) = name else { continue };
@@ -174,16 +174,6 @@ fn weighted(value: &Value<'_>, services: &Services) -> Option<Vec<RouteTarget>> 
         }
     }
     (!targets.is_empty()).then_some(targets)
-}
-
-fn service_name(value: &Value<'_>, services: &Services) -> Option<ServiceName> {
-    let name = value.text("a service's name")?;
-    let found = name.parse().ok().filter(|name| services.names.contains(name));
-    if found.is_none() {
-        let hint = value.cx.hint(name, services.names.iter().map(ServiceName::as_str));
-        value.refuse(format_args!("no service named {name:?}{hint}"));
-    }
-    found
 }
 
 /// `"client-address"`, `"path"`, or a table with one of `header`, `cookie` and `query`.

@@ -27,6 +27,17 @@ pub(super) struct Services {
 }
 
 impl Services {
+    /// The service that a value names; one that there is not is refused.
+    pub fn named(&self, value: &Value<'_>) -> Option<ServiceName> {
+        let name = value.text("a service's name")?;
+        let found = name.parse().ok().filter(|name| self.names.contains(name));
+        if found.is_none() {
+            let hint = value.cx.hint(name, self.names.iter().map(ServiceName::as_str));
+            value.refuse(format_args!("no service named {name:?}{hint}"));
+        }
+        found
+    }
+
     /// None where a service is not right.
     pub fn into_checked(self) -> Option<BTreeMap<ServiceName, ServiceConfig>> {
         self.checked.into_iter().map(|service| service.map(|service| (service.name.clone(), service))).collect()

@@ -110,7 +110,7 @@ pub struct Applied {
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uploaded: Option<VersionId>,
-    /// One for each worker, once all have adopted the new state.
+    /// One for each worker that serves clients, once all have adopted the new state.
     pub workers: Vec<WorkerAdoption>,
     /// What became of what the predecessors had learned; those that had nothing to hand over are left out.
     pub restores: Vec<Restore>,

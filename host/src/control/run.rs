@@ -34,7 +34,7 @@ use crate::{
     failover::{ActiveChecks, HealthFault, Monitor},
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
-    plugin::{ComponentStore, Outside, Runtime, RuntimeError, StoreError},
+    plugin::{ComponentStore, Outside, Runtime, RuntimeError, ServiceCalls, StoreError},
     registry::{Registry, RegistryError, RegistryOptions},
     storage::{Storage, StorageError},
     telemetry::{AccessLogSink, AccessLogWriter, Metrics},
@@ -138,7 +138,9 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         seed: fastrand::u64(..),
     })?);
     let (canaries, gone, history) = (CanaryBook::default(), GoneInstances::default(), History::default());
-    let outside = Outside::new(names.resolver(), address, Some(Arc::new(OwnRegistry(registry.clone()))));
+    let services: Arc<dyn ServiceCalls> = gateway.clone();
+    let own_registry = Arc::new(OwnRegistry(registry.clone()));
+    let outside = Outside::new(names.resolver(), address, Some(own_registry), Some(services));
     let sources = Sources::new(SourceParts {
         outside,
         names: Arc::clone(&names),

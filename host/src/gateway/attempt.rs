@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Response, request};
+use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 
 use super::{
@@ -222,11 +222,4 @@ impl Drop for Attempt {
         // Nobody ended it: the client went away.
         self.report(Some(Outcome::Cancelled));
     }
-}
-
-/// Whether a request with this head may be sent a second time although the first may have arrived
-/// (RFC 9110 §9.2.2).
-pub fn is_idempotent(head: &request::Parts) -> bool {
-    use http::Method;
-    matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
 }

@@ -65,10 +65,19 @@ impl RequestBodyState {
     }
 }
 
-/// A client's body on its way to an endpoint.
+/// A request's body as it comes in.
+pub enum GivenBody {
+    Client(Incoming),
+    /// Of a call that the gateway itself makes.
+    Own(Bytes),
+}
+
+/// A request's body on its way to an endpoint.
 pub enum RequestBody {
     Empty,
     Client(Box<ClientBody>),
+    /// The gateway's own: there whole, and given in one piece.
+    Own(Option<Bytes>),
     /// Kept while it is sent.
     Replay(Replay),
 }
@@ -89,13 +98,17 @@ pub struct RequestBodyLimits {
 }
 
 impl RequestBody {
-    pub fn new(incoming: Incoming, limits: RequestBodyLimits) -> (Self, Option<Rc<RequestBodyState>>) {
+    pub fn of_client(incoming: Incoming, limits: RequestBodyLimits) -> (Self, Option<Rc<RequestBodyState>>) {
         if incoming.is_end_stream() {
             return (Self::Empty, None);
         }
         let state = Rc::new(RequestBodyState::default());
         let body = ClientBody { incoming, state: Rc::clone(&state), limits, timer: None };
         (Self::Client(Box::new(body)), Some(state))
+    }
+
+    pub fn own(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Own(Some(bytes)) }
     }
 }
 
@@ -163,6 +176,7 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Client(body) => body.poll_frame(cx),
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Replay(body) => body.poll_frame(cx),
         }
     }
@@ -171,6 +185,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Client(body) => body.is_end_stream(),
+            Self::Own(bytes) => bytes.is_none(),
             Self::Replay(body) => body.is_end_stream(),
         }
     }
@@ -179,6 +194,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Client(body) => body.size_hint(),
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Replay(body) => body.size_hint(),
         }
     }

@@ -104,6 +104,8 @@ enum Order {
 pub enum Occupancy {
     Http1(Turn),
     Http2(StreamPlace),
+    /// Of the gateway's own call, which comes on none.
+    Own,
 }
 
 /// A stream of an HTTP/2 connection.
@@ -178,7 +180,7 @@ pub fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Pl
         client.converse(stream).await;
         client.worker.clients.borrow_mut().remove(&id);
         drop(place);
-        client.worker.client_gone.notify_one();
+        client.worker.one_gone.notify_one();
     });
 }
 

@@ -26,14 +26,15 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// The service's timeout, or the shorter one that the client itself has.
-    pub fn new(started: Instant, config: &ServiceConfig, headers: &HeaderMap) -> Self {
+    /// The service's timeout, or the shorter one that the client itself has, as its head says or `own` (of a call that the
+    /// gateway itself makes).
+    pub fn new(started: Instant, config: &ServiceConfig, headers: &HeaderMap, own: Option<Duration>) -> Self {
         let is_grpc =
             headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         let grpc = headers.get(&GRPC_TIMEOUT).filter(|_| is_grpc).and_then(grpc_timeout);
         let header = config.retry.deadline_header.clone();
         let named = header.as_ref().and_then(|name| headers.get(name)).and_then(milliseconds);
-        let timeout = [grpc, named].into_iter().flatten().fold(config.timeout, Duration::min);
+        let timeout = [grpc, named, own].into_iter().flatten().fold(config.timeout, Duration::min);
         Self { at: started + timeout, timeout, by_client: timeout < config.timeout, is_grpc, header }
     }
 

@@ -119,17 +119,8 @@ pub fn goes_in_circles(headers: &HeaderMap) -> bool {
     headers.contains_key(header::VIA) && tokens(headers, &header::VIA).filter(is_ours).count() >= HOPS_MAX
 }
 
-/// What every forwarded request carries of the way that it came. `host` is none where an HTTP/1.0 client named
-/// none.
-pub fn add_forwarding(
-    head: &mut request::Parts,
-    client: &ClientAddress,
-    host: Option<&HeaderValue>,
-    scheme: &'static str,
-    request_id: &HeaderValue,
-    rng: &mut fastrand::Rng,
-) {
-    let headers = &mut head.headers;
+/// What a forwarded request carries of the client. `host` is none where an HTTP/1.0 client named none.
+pub fn add_client(headers: &mut HeaderMap, client: &ClientAddress, host: Option<&HeaderValue>, scheme: &'static str) {
     if client.trusted {
         append_to_chain(headers, &client.text);
         headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
@@ -144,6 +135,11 @@ pub fn add_forwarding(
             headers.insert(X_FORWARDED_HOST, host.clone());
         }
     }
+}
+
+/// What every forwarded request carries of the way that it came.
+pub fn add_hop(head: &mut request::Parts, request_id: &HeaderValue, rng: &mut fastrand::Rng) {
+    let headers = &mut head.headers;
     headers.append(header::VIA, via(head.version));
     headers.insert(X_REQUEST_ID, request_id.clone());
     trace_context::propagate(headers, rng);
@@ -158,7 +154,7 @@ fn append_to_chain(headers: &mut HeaderMap, last: &HeaderValue) {
 }
 
 /// What frameworks believe about a client and a client may not say itself.
-fn remove_claims(headers: &mut HeaderMap) {
+pub fn remove_claims(headers: &mut HeaderMap) {
     let is_claim =
         |name: &HeaderName| name.as_str().starts_with("x-forwarded-") || [FORWARDED, X_REAL_IP].contains(name);
     if headers.keys().any(is_claim) {

@@ -44,13 +44,13 @@ pub async fn attempt(
     let lane = Rc::clone(&picked.lane);
     let first = exchange.begin_attempt(course, picked);
     let request = outbound.take(&course.deadline);
-    let client = Rc::clone(&exchange.client);
+    let asker = exchange.asker.clone();
     let (over_at, patience) = course.try_times();
     let mut second = None;
     let sent = {
         let at_hand = &*outbound;
         let sending = pin!(first.send(&lane, request, over_at));
-        let mut sending = pin!(at_hand.within(over_at, patience, &client.timer, sending));
+        let mut sending = pin!(at_hand.within(over_at, patience, asker.timer(), sending));
         let in_time = tokio::select! {
             biased;
             sent = &mut sending => Some(sent),
@@ -66,7 +66,7 @@ pub async fn attempt(
                 let request = second.request.take().expect("it is sent once");
                 let (over_at, patience) = course.try_times();
                 let other = pin!(second.attempt.send(&second.lane, request, over_at));
-                let other = pin!(at_hand.within(over_at, patience, &client.timer, other));
+                let other = pin!(at_hand.within(over_at, patience, asker.timer(), other));
                 race(sending, &first, other, &second.attempt).await
             }
         }

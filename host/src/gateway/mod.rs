@@ -6,19 +6,26 @@
 //! connection of [`upstream`], and [`body`] streams both ways. Of an attempt that fails the failover policy is asked in
 //! [`retry`] (and a second copy is sent by [`hedge`]); what fails for good is answered by [`respond`]. All of it
 //! happens on one [`worker`]'s thread, on the one [`state`] that the request began with.
+//!
+//! Calls that the gateway itself makes ([`Gateway::call`]) come in at [`own`], on an inner worker that has no listeners.
+//! They name their service and have no route; what else is different is in [`entrance`], and from there on it is the same
+//! way.
 
 mod access;
+mod asker;
 mod attempt;
 mod body;
 pub mod choice;
 mod client;
 mod deadline;
+mod entrance;
 pub mod guard;
 mod headers;
 mod hedge;
 mod io;
 mod listener;
 mod outbound;
+mod own;
 mod path;
 mod pick;
 mod replay;
@@ -38,11 +45,12 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot};
 
+pub use own::OWN_CALLS_MAX;
 pub use retry::native_verdict;
 pub use snapshot::{
     NextService, PreparedCandidate, PreparedInstance, PreparedPolicy, PreparedService, PreparedState, ServiceIndex,
@@ -50,17 +58,20 @@ pub use snapshot::{
 };
 pub use state::COMPLETIONS_MAX;
 
-use self::worker::{Command, Peers, Seat};
+use self::{
+    own::{HandedCall, OWN_CALL_TIMEOUT_MAX},
+    worker::{Command, Peers, Seat},
+};
 use crate::{
     failover::Feed,
-    model::{Clock, Limits, ListenerOptions, ServiceName, VersionId},
-    plugin::Fault,
-    telemetry::{AccessLogSink, Metrics, UNROUTED},
+    model::{Clock, Limits, ListenerOptions, OwnAnswer, OwnCall, OwnCallError, ServiceName, VersionId},
+    plugin::{BoxFuture, Fault, ServiceCalls},
+    telemetry::{AccessLogSink, Metrics, OWN_CALLS, UNROUTED, WorkerCells},
 };
 
 /// What the gateway is started with; what it serves comes with [`Gateway::adopt`].
 pub struct StartOptions {
-    /// At least one.
+    /// Those with listeners, at least one; the inner worker comes beside them.
     pub workers: usize,
     pub listeners: Vec<ListenerOptions>,
     pub clock: Clock,
@@ -122,6 +133,8 @@ pub struct Gateway {
     peers: Arc<Peers>,
     bound: Vec<SocketAddr>,
     threads: Mutex<Vec<JoinHandle<std::io::Result<()>>>>,
+    /// Places of own calls; closed when no more are taken.
+    own_calls: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -135,12 +148,15 @@ impl Gateway {
             bound.extend(of_address.first().map(std::net::TcpListener::local_addr).transpose().map_err(listen)?);
             sockets.iter_mut().zip(of_address).for_each(|(worker, socket)| worker.push(socket));
         }
-        let (commands, inboxes): (Vec<_>, Vec<_>) = (0..options.workers).map(|_| mpsc::unbounded_channel()).unzip();
+        // The last is the inner worker's.
+        sockets.push(Vec::new());
+        let (commands, inboxes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let connections = (0..options.workers).map(|_| Default::default()).collect();
         let peers = Arc::new(Peers { connections, commands });
         let retired = undertaker().map_err(StartError::Spawn)?;
         let mut threads = Vec::new();
         for (id, (listeners, inbox)) in sockets.into_iter().zip(inboxes).enumerate() {
+            let is_inner = id == options.workers;
             let seat = Seat {
                 id,
                 listeners,
@@ -152,18 +168,53 @@ impl Gateway {
                 retired: retired.clone(),
                 feed: options.feed.clone(),
                 access_log: options.access_log.clone(),
-                cells: options.metrics.worker(id, guard::Refusal::REASONS),
-                unrouted: options.metrics.route(id, UNROUTED),
+                cells: match is_inner {
+                    // It has no connections to count.
+                    true => Arc::new(WorkerCells::new(guard::Refusal::REASONS)),
+                    false => options.metrics.worker(id, guard::Refusal::REASONS),
+                },
+                unrouted: options.metrics.route(id, if is_inner { OWN_CALLS } else { UNROUTED }),
                 seed: options.seed.wrapping_add(id as u64),
             };
-            let named = std::thread::Builder::new().name(format!("worker-{id}"));
+            let name = if is_inner { "worker-inner".to_owned() } else { format!("worker-{id}") };
+            let named = std::thread::Builder::new().name(name);
             threads.push(named.spawn(move || worker::run(seat)).map_err(StartError::Spawn)?);
         }
-        Ok(Self { peers, bound, threads: Mutex::new(threads) })
+        let own_calls = Arc::new(Semaphore::new(OWN_CALLS_MAX));
+        Ok(Self { peers, bound, threads: Mutex::new(threads), own_calls })
     }
 
+    /// Of all that have plugin instances: those with listeners, and the inner worker, which is the last.
     pub fn worker_count(&self) -> usize {
         self.peers.commands.len()
+    }
+
+    /// Of those with listeners.
+    pub fn listening_count(&self) -> usize {
+        self.peers.connections.len()
+    }
+
+    /// Calls a service as any client's request does, by its name instead of a route: balanced, within its limits, repeated
+    /// as its failover policy says. Dropping the future cancels it. Waits while [`OWN_CALLS_MAX`] are under way.
+    pub async fn call(&self, mut call: OwnCall) -> Result<OwnAnswer, OwnCallError> {
+        let started = Instant::now();
+        call.timeout = call.timeout.min(OWN_CALL_TIMEOUT_MAX);
+        let permit = match Arc::clone(&self.own_calls).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::Closed) => return Err(OwnCallError::ShuttingDown),
+            Err(TryAcquireError::NoPermits) => {
+                let waiting = Arc::clone(&self.own_calls).acquire_owned();
+                let waited = tokio::time::timeout_at((started + call.timeout).into(), waiting).await;
+                let permit = waited.map_err(|_| OwnCallError::TimedOut { after: call.timeout, sent: false })?;
+                permit.map_err(|_| OwnCallError::ShuttingDown)?
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        let handed = HandedCall { call, started, reply, permit };
+        let told = self.tell(self.listening_count(), Command::Call(Box::new(handed)));
+        told.map_err(|_| OwnCallError::ShuttingDown)?;
+        // Without an answer it was cut off when the gateway ended.
+        answer.await.unwrap_or_else(|_| Err(OwnCallError::NoAnswer("the gateway was shut down".to_owned())))
     }
 
     /// The addresses bound, in the order of the configuration.
@@ -194,17 +245,26 @@ impl Gateway {
         Ok(adoptions)
     }
 
-    /// Client connections open now, by worker.
+    /// Client connections open now, by worker with listeners.
     pub fn connections(&self) -> Vec<usize> {
         self.peers.connections.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).collect()
     }
 
-    /// Stops accepting, lets requests end within `grace`, and joins every worker. Returns how many
-    /// connections were cut off.
+    /// Stops accepting, lets requests end within `grace`, and joins every worker. Returns how many connections were cut
+    /// off. Own calls are taken until the last request has ended, and have what is left of the grace.
     pub async fn shutdown(&self, grace: Duration) -> usize {
+        let over = Instant::now() + grace;
+        let (listening, inner) = (0..self.listening_count(), self.listening_count()..self.worker_count());
         // First all stop: as long as one accepts, it may hand a connection to another.
-        self.tell_all(|reply| Command::StopAccepting { reply }).await;
-        let cut_off = self.tell_all(|reply| Command::Drain { grace, reply }).await.into_iter().sum();
+        self.tell_all(listening.clone(), |reply| Command::StopAccepting { reply }).await;
+        let cut_off = self.tell_all(listening, |reply| Command::Drain { grace, reply }).await.into_iter().sum();
+        self.own_calls.close();
+        let grace = over.saturating_duration_since(Instant::now());
+        let cut_off_calls: usize =
+            self.tell_all(inner, |reply| Command::Drain { grace, reply }).await.into_iter().sum();
+        if cut_off_calls > 0 {
+            tracing::warn!(calls = cut_off_calls, "the grace period is over: calls of the gateway's own were cut off");
+        }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let joining = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -218,10 +278,14 @@ impl Gateway {
         cut_off
     }
 
-    /// Tells every worker before it waits for the first answer. A worker that is gone has none.
-    async fn tell_all<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+    /// Tells each of the workers before it waits for the first answer. A worker that is gone has none.
+    async fn tell_all<T>(
+        &self,
+        workers: std::ops::Range<usize>,
+        command: impl Fn(oneshot::Sender<T>) -> Command,
+    ) -> Vec<T> {
         let mut replies = Vec::new();
-        for worker in 0..self.worker_count() {
+        for worker in workers {
             let (reply, answer) = oneshot::channel();
             if self.tell(worker, command(reply)).is_ok() {
                 replies.push(answer);
@@ -236,6 +300,12 @@ impl Gateway {
 
     fn tell(&self, worker: usize, command: Command) -> Result<(), Stopped> {
         self.peers.commands.get(worker).ok_or(Stopped)?.send(command).map_err(|_| Stopped)
+    }
+}
+
+impl ServiceCalls for Gateway {
+    fn call_service(&self, call: OwnCall) -> BoxFuture<'_, Result<OwnAnswer, OwnCallError>> {
+        Box::pin(self.call(call))
     }
 }
 

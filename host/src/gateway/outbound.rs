@@ -2,7 +2,9 @@
 
 use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, header, request};
+use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
@@ -26,8 +28,35 @@ pub struct Outbound {
 
 struct Again {
     head: request::Parts,
-    /// None where there is no body.
-    body: Option<Kept>,
+    body: AgainBody,
+}
+
+/// What a body is sent again from.
+enum AgainBody {
+    Empty,
+    Own(Bytes),
+    Kept(Kept),
+}
+
+impl AgainBody {
+    /// Whether all of it that was sent can be sent again.
+    fn is_whole(&self) -> bool {
+        if let Self::Kept(kept) = self { kept.is_whole() } else { true }
+    }
+
+    /// Whether it can be sent twice at a time.
+    fn is_there(&self) -> bool {
+        if let Self::Kept(kept) = self { kept.has_ended() } else { true }
+    }
+
+    /// From its beginning.
+    fn replay(&self) -> RequestBody {
+        match self {
+            Self::Empty => RequestBody::Empty,
+            Self::Own(bytes) => RequestBody::own(bytes.clone()),
+            Self::Kept(kept) => RequestBody::Replay(kept.replay()),
+        }
+    }
 }
 
 impl Outbound {
@@ -39,15 +68,18 @@ impl Outbound {
         repeatable: bool,
         body_bytes_max: usize,
     ) -> Self {
-        let known_too_long = http_body::Body::size_hint(&body).lower() > body_bytes_max as u64;
+        let known_too_long = !matches!(body, RequestBody::Own(_)) && body.size_hint().lower() > body_bytes_max as u64;
         let (body, again) = match body {
             body if !repeatable || known_too_long => (body, None),
             RequestBody::Client(body) => {
                 let kept = Kept::new(*body, body_bytes_max);
-                (RequestBody::Replay(kept.replay()), Some(Box::new(Again { head: head.clone(), body: Some(kept) })))
+                (RequestBody::Replay(kept.replay()), Some(AgainBody::Kept(kept)))
             }
-            body => (body, Some(Box::new(Again { head: head.clone(), body: None }))),
+            // It lasts as long as the call does in any case.
+            RequestBody::Own(Some(bytes)) => (RequestBody::own(bytes.clone()), Some(AgainBody::Own(bytes))),
+            body => (body, Some(AgainBody::Empty)),
         };
+        let again = again.map(|body| Box::new(Again { head: head.clone(), body }));
         Self { request: Some(Box::new(Request::from_parts(head, body))), again, body: state }
     }
 
@@ -57,8 +89,7 @@ impl Outbound {
 
     /// Whether it is at hand, or can be taken back from the endpoint that it was sent to.
     pub fn may_be_sent_again(&self) -> bool {
-        let is_kept = |again: &Again| again.body.as_ref().is_none_or(Kept::is_whole);
-        self.is_at_hand() || self.again.as_deref().is_some_and(is_kept)
+        self.is_at_hand() || self.again.as_ref().is_some_and(|again| again.body.is_whole())
     }
 
     pub fn take(&mut self, deadline: &Deadline) -> Outgoing {
@@ -69,18 +100,13 @@ impl Outbound {
 
     /// Whether all of it is at hand, so that it can be sent twice at a time.
     pub fn is_whole(&self) -> bool {
-        self.again.as_ref().is_some_and(|again| again.body.as_ref().is_none_or(Kept::has_ended))
+        self.again.as_ref().is_some_and(|again| again.body.is_there())
     }
 
     /// A second one beside the first, if all of it is at hand.
     pub fn copy(&self, deadline: &Deadline) -> Option<Outgoing> {
-        let again = self.again.as_ref()?;
-        let body = match &again.body {
-            None => RequestBody::Empty,
-            Some(kept) if kept.has_ended() => RequestBody::Replay(kept.replay()),
-            Some(_) => return None,
-        };
-        let mut request = Box::new(Request::from_parts(again.head.clone(), body));
+        let again = self.again.as_ref().filter(|again| again.body.is_there())?;
+        let mut request = Box::new(Request::from_parts(again.head.clone(), again.body.replay()));
         deadline.tell(request.headers_mut());
         Some(request)
     }
@@ -88,13 +114,8 @@ impl Outbound {
     /// After a failed attempt: what came back unsent, or another copy.
     pub fn give_back(&mut self, unsent: Option<Outgoing>) {
         self.request = unsent.or_else(|| {
-            let again = self.again.as_ref()?;
-            let body = match &again.body {
-                None => RequestBody::Empty,
-                Some(kept) if kept.is_whole() => RequestBody::Replay(kept.replay()),
-                Some(_) => return None,
-            };
-            Some(Box::new(Request::from_parts(again.head.clone(), body)))
+            let again = self.again.as_ref().filter(|again| again.body.is_whole())?;
+            Some(Box::new(Request::from_parts(again.head.clone(), again.body.replay())))
         });
     }
 

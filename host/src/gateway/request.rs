@@ -7,34 +7,32 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header, request};
 use http_body::Body;
 use hyper::body::Incoming;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
     access::AccessEntry,
+    asker::{Asker, Caller},
     attempt::{self, Attempt, Cause, Failed, Sent},
-    body::{BodyError, BodyLimits, EndpointBody, RequestBody, RequestBodyLimits, RequestBodyState, ResponseBody, Tail},
+    body::{BodyError, BodyLimits, EndpointBody, GivenBody, RequestBodyState, ResponseBody, Tail},
     choice::NotPicked,
     client::{Client, Occupancy},
     deadline::Deadline,
-    guard::{Refusal, check_http2},
     headers, hedge,
     outbound::Outbound,
-    path::{self, PathError},
     pick::{self, Picked},
     respond::{self, Failure},
     retry::{self, Next},
-    router::{self, NoRoute, RouteIndex},
+    router::RouteIndex,
     state::{ServiceState, WorkerState},
-    target,
     tunnel::Tunnel,
     upstream::{EndpointLane, H1Connection},
     worker::Worker,
 };
 use crate::{
-    model::{HashOn, Outcome, Protocol, RouteConfig, Slot},
+    model::{Outcome, RouteConfig, Slot},
     plugin::{Incoming as Asked, PickRequest},
     telemetry::{RouteCells, trace_context::X_REQUEST_ID},
 };
@@ -42,19 +40,30 @@ use crate::{
 /// One request, from its head to its answer's last byte: every stage of its way, in order.
 pub async fn serve_request(client: Rc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
     let mut exchange = Exchange::begin(client, &request);
-    let answer = match forward(&mut exchange, request).await {
+    let (head, body) = request.into_parts();
+    let answer = match forward(&mut exchange, head, GivenBody::Client(body)).await {
         Ok(answer) => answer,
         Err(failure) => exchange.refuse(&failure),
     };
     exchange.answered(answer)
 }
 
-async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<Response<ResponseBody>, Failure> {
-    let (mut head, incoming) = request.into_parts();
+/// One call of the gateway's own, up to its answer's head: the same way, from the service on.
+pub async fn serve_own(caller: Rc<Caller>, request: Request<Bytes>) -> Result<Response<ResponseBody>, Unanswered> {
+    let mut exchange = Exchange::begin_own(caller, &request);
+    let (head, body) = request.into_parts();
+    let answer = forward(&mut exchange, head, GivenBody::Own(body)).await;
+    exchange.answered_to_gateway(answer)
+}
+
+async fn forward(
+    exchange: &mut Exchange,
+    mut head: request::Parts,
+    body: GivenBody,
+) -> Result<Response<ResponseBody>, Failure> {
     let state = exchange.worker().state();
     exchange.check_refused(&state, &head)?;
-    let (route, service) = exchange.find_route(&state, &mut head)?;
-    let (route, service) = (state.snapshot.router.route(route), &state.services[service]);
+    let (route, service) = exchange.find_service(&state, &mut head)?;
 
     let mut course = Course {
         service,
@@ -62,10 +71,10 @@ async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<
         asked: pick::incoming(&head, route),
         attempts: 0,
         fell_back: false,
-        deadline: Deadline::new(exchange.started, &service.snapshot.config, &head.headers),
+        deadline: Deadline::new(exchange.started, &service.snapshot.config, &head.headers, exchange.asker.timeout()),
     };
     let upgrade = exchange.prepare(&state, route, service, &mut head)?;
-    let mut outbound = exchange.outbound(&state, route, service, head, incoming)?;
+    let mut outbound = exchange.outbound(&state, route, service, head, body)?;
     service.snapshot.shared.budget.request(exchange.worker().id);
 
     loop {
@@ -75,10 +84,10 @@ async fn forward(exchange: &mut Exchange, request: Request<Incoming>) -> Result<
         };
         match tried {
             Ok(answered) if !answered.has_failed() => {
-                return Ok(exchange.pass_on(route, course.service, upgrade, answered));
+                return exchange.pass_on(route, course.service, upgrade, answered);
             }
             failed => match retry::next(exchange, &state, &mut course, &mut outbound, failed).await {
-                Next::PassOn(failed) => return Ok(exchange.pass_on(route, course.service, upgrade, (*failed)?)),
+                Next::PassOn(failed) => return exchange.pass_on(route, course.service, upgrade, (*failed)?),
                 Next::Again => {}
             },
         }
@@ -180,14 +189,24 @@ impl Answered {
 
 /// What is known of a request while it is served.
 pub struct Exchange {
-    pub client: Rc<Client>,
+    pub asker: Asker,
     pub started: Instant,
     pub request_id: HeaderValue,
-    tail: Tail,
+    pub(super) tail: Tail,
     pub retries: u32,
-    route: Option<(Rc<WorkerState>, RouteIndex)>,
+    /// None of the gateway's own, and of what was refused before it was known.
+    pub(super) route: Option<(Rc<WorkerState>, RouteIndex)>,
     /// None where the request has none, or was refused before it was looked at.
-    body: Option<Rc<RequestBodyState>>,
+    pub(super) body: Option<Rc<RequestBodyState>>,
+    /// Whether anything of it may have reached an endpoint, in any attempt.
+    sent: bool,
+}
+
+/// Why a call of the gateway's own has no answer.
+pub struct Unanswered {
+    pub failure: Failure,
+    /// Whether anything of it may have reached an endpoint, in any attempt.
+    pub sent: bool,
 }
 
 impl Exchange {
@@ -196,150 +215,28 @@ impl Exchange {
         let request_id = client.worker.request_id(request.headers());
         let entry = AccessEntry::begin(&client, request, &request_id, started);
         let tail = Tail { occupancy: client.occupy(), entry };
-        Self { client, started, request_id, tail, retries: 0, route: None, body: None }
+        Self {
+            asker: Asker::Client(client),
+            started,
+            request_id,
+            tail,
+            retries: 0,
+            route: None,
+            body: None,
+            sent: false,
+        }
+    }
+
+    /// The access log is of clients' requests: this is not in it.
+    fn begin_own(caller: Rc<Caller>, request: &Request<Bytes>) -> Self {
+        let (started, request_id) = (caller.started, caller.worker.request_id(request.headers()));
+        let tail = Tail { occupancy: Occupancy::Own, entry: None };
+        let asker = Asker::Gateway(caller);
+        Self { asker, started, request_id, tail, retries: 0, route: None, body: None, sent: false }
     }
 
     pub fn worker(&self) -> &Rc<Worker> {
-        &self.client.worker
-    }
-
-    /// Whether the guard has refused the head (in HTTP/1, what hyper shows only stands for it).
-    fn check_refused(&self, state: &WorkerState, head: &request::Parts) -> Result<(), Failure> {
-        let checked = match &self.tail.occupancy {
-            Occupancy::Http1(turn) => turn.refusal().map_or(Ok(()), Err),
-            Occupancy::Http2(..) => {
-                check_http2(&head.method, &head.uri, &head.headers, state.snapshot.limits.header_count_max)
-            }
-        };
-        checked.map_err(|refusal| self.refused(refusal))
-    }
-
-    fn refused(&self, refusal: Refusal) -> Failure {
-        self.worker().cells.refused(refusal.index());
-        Failure::Refused(refusal)
-    }
-
-    /// Normalises the path and finds the route and one of its services.
-    fn find_route(
-        &mut self,
-        state: &Rc<WorkerState>,
-        head: &mut request::Parts,
-    ) -> Result<(RouteIndex, usize), Failure> {
-        let router = &state.snapshot.router;
-        // Only HTTP/1.0 may leave it out.
-        let host = target::authority(head).unwrap_or_default();
-        if !head.uri.path().starts_with('/') {
-            // `OPTIONS *` is for the server as a whole, which has no route.
-            return Err(Failure::NoRoute);
-        }
-        let normal = path::normalise(head.uri.path(), false)?;
-        let index = router.find(host, &normal, &head.method).map_err(|no_route| match no_route {
-            NoRoute::NotFound => Failure::NoRoute,
-            NoRoute::MethodNotAllowed { allow } => Failure::MethodNotAllowed { allow },
-        })?;
-        self.route = Some((Rc::clone(state), index));
-        let route = router.route(index);
-        // A route may read `%2f` as a separator; then what it means must still be within the route.
-        let normal = if route.decode_slash { path::normalise(head.uri.path(), true)? } else { normal };
-        if route.decode_slash && router.find(host, &normal, &head.method) != Ok(index) {
-            return Err(Failure::NoRoute);
-        }
-        let forwarded = if route.strip_prefix { router::strip_prefix(&route.path, &normal) } else { &normal };
-        if forwarded != head.uri.path() {
-            head.uri = target::with_path(&head.uri, forwarded)?;
-        }
-        let service = router.target(index, self.worker().random()).ok_or(Failure::NoRoute)?;
-        if let Some(entry) = &mut self.tail.entry {
-            entry.routed(&route.path, &state.services[service].snapshot.config.name);
-        }
-        Ok((index, service))
-    }
-
-    fn pick_request(&self, state: &WorkerState, route: &RouteConfig, head: &request::Parts) -> PickRequest {
-        let random = self.worker().random();
-        let hash = route.hash_on.as_ref().and_then(|on| self.hash(state, on, head)).unwrap_or(random);
-        PickRequest { now_us: self.worker().clock.us_of(self.started), random, hash, attempt: 0 }
-    }
-
-    fn hash(&self, state: &WorkerState, on: &HashOn, head: &request::Parts) -> Option<u64> {
-        match on {
-            HashOn::Header(name) => head.headers.get(name).map(|value| xxh3_64(value.as_bytes())),
-            HashOn::Cookie(name) => headers::cookie(&head.headers, name).map(|value| xxh3_64(value.as_bytes())),
-            HashOn::Query(name) => target::query_value(head.uri.query()?, name).map(|value| xxh3_64(value.as_bytes())),
-            HashOn::Path => Some(xxh3_64(head.uri.path().as_bytes())),
-            HashOn::ClientAddress => {
-                let trusted = &state.snapshot.trusted_proxies;
-                let address = headers::believed_address(&head.headers, &self.client.address(trusted), trusted);
-                Some(xxh3_64(address.to_string().as_bytes()))
-            }
-        }
-    }
-
-    /// Turns the client's head into the endpoint's. Answers with the protocol that the client asks to change
-    /// to, if it does.
-    fn prepare(
-        &self,
-        state: &WorkerState,
-        route: &RouteConfig,
-        service: &ServiceState,
-        head: &mut request::Parts,
-    ) -> Result<Option<HeaderValue>, Failure> {
-        if headers::goes_in_circles(&head.headers) {
-            return Err(Failure::Loop);
-        }
-        // HTTP/1.0 has none (RFC 9110 §7.8).
-        let upgrade = if head.version == Version::HTTP_11 { headers::upgrade_of(&head.headers) } else { None };
-        let name = &service.snapshot.config.name;
-        let protocol = service.snapshot.config.protocol;
-        if upgrade.is_some() && protocol == Protocol::H2 {
-            return Err(Failure::Upgrade(name.clone()));
-        }
-        let host = target::authority(head).and_then(|host| HeaderValue::from_str(host).ok());
-        headers::remove_hop_by_hop(&mut head.headers);
-        head.headers.remove(header::EXPECT);
-        let client = self.client.address(&state.snapshot.trusted_proxies);
-        let scheme = self.client.scheme;
-        self.worker().with_rng(|rng| {
-            headers::add_forwarding(head, &client, host.as_ref(), scheme, &self.request_id, rng);
-        });
-        // HTTP/1.1 needs a host; where the client named none, the service is what is meant.
-        let host = match host {
-            Some(host) => host,
-            None => HeaderValue::from_str(name.as_str()).map_err(|_| PathError::Unusable)?,
-        };
-        target::address_to(protocol, head, &host)?;
-        headers::edit(&mut head.headers, &route.request_headers);
-        if protocol == Protocol::Http1 {
-            headers::add_hop_by_hop(&mut head.headers, upgrade.as_ref());
-        }
-        Ok(upgrade)
-    }
-
-    fn outbound(
-        &mut self,
-        state: &WorkerState,
-        route: &RouteConfig,
-        service: &ServiceState,
-        head: request::Parts,
-        incoming: Incoming,
-    ) -> Result<Outbound, Failure> {
-        let limits = &state.snapshot.limits;
-        let is_http2 = matches!(self.tail.occupancy, Occupancy::Http2(..));
-        let limits = RequestBodyLimits {
-            bytes_max: limits.body_bytes_max,
-            read_timeout: is_http2.then_some(limits.body_read_timeout),
-        };
-        let (body, body_state) = RequestBody::new(incoming, limits);
-        if body.size_hint().lower() > limits.bytes_max {
-            return Err(Failure::Body(BodyError::TooLarge { limit: limits.bytes_max }));
-        }
-        if let Some(entry) = &mut self.tail.entry {
-            entry.receives(body_state.as_ref());
-        }
-        self.body.clone_from(&body_state);
-        let repeatable = route.repeatable || attempt::is_idempotent(&head);
-        let kept_max = service.snapshot.config.retry.body_bytes_max;
-        Ok(Outbound::new(head, body, body_state, repeatable, kept_max))
+        self.asker.worker()
     }
 
     /// The endpoint for the next attempt. Waits for one where the service lets requests wait.
@@ -391,7 +288,7 @@ impl Exchange {
         let (over_at, patience) = course.try_times();
         let sent = {
             let sending = pin!(attempt.send(&lane, request, over_at));
-            outbound.within(over_at, patience, &self.client.timer, sending).await
+            outbound.within(over_at, patience, self.asker.timer(), sending).await
         };
         self.conclude(course, &lane, attempt, sent, outbound)
     }
@@ -416,6 +313,7 @@ impl Exchange {
         outbound: &mut Outbound,
     ) -> Result<Answered, Failure> {
         let config = &course.service.snapshot.config;
+        self.sent |= !matches!(&sent, Some(Err(Failed { unsent: Some(_), .. })));
         let Failed { cause, unsent } = match sent {
             Some(Ok((response, connection))) => return Ok(Answered { attempt, response, connection }),
             Some(Err(failed)) => failed,
@@ -449,18 +347,18 @@ impl Exchange {
 
     /// The endpoint's answer, made fit for the client.
     fn pass_on(
-        &mut self,
+        &self,
         route: &RouteConfig,
         service: &ServiceState,
         upgrade: Option<HeaderValue>,
         Answered { attempt, response, connection }: Answered,
-    ) -> Response<ResponseBody> {
+    ) -> Result<Response<ResponseBody>, Failure> {
         let (mut head, incoming) = response.into_parts();
         let config = &service.snapshot.config;
         if head.headers.contains_key(header::TRANSFER_ENCODING) {
             if headers::has_unknown_coding(&head.headers) {
                 attempt.end(Some(Outcome::ServerError));
-                return self.refuse(&Failure::Coding(config.name.clone()));
+                return Err(Failure::Coding(config.name.clone()));
             }
             // The body's length is not this, and whoever read it so would see two answers (RFC 9112 §6.3).
             head.headers.remove(header::CONTENT_LENGTH);
@@ -474,18 +372,20 @@ impl Exchange {
             let (Some(_), Some(accepted), Some(connection)) = (upgrade, accepted, connection) else {
                 // Nobody asked: the endpoint broke the protocol.
                 attempt.end(Some(Outcome::Reset));
-                return self.refuse(&Failure::UnaskedUpgrade(config.name.clone()));
+                return Err(Failure::UnaskedUpgrade(config.name.clone()));
             };
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             head.headers.insert(header::UPGRADE, accepted);
             if let Occupancy::Http1(turn) = &self.tail.occupancy {
                 turn.grant_upgrade();
             }
-            self.client.open_tunnel(Tunnel::new(*connection, attempt, config));
-            return Response::from_parts(head, ResponseBody::own(None));
+            if let Asker::Client(client) = &self.asker {
+                client.open_tunnel(Tunnel::new(*connection, attempt, config));
+            }
+            return Ok(Response::from_parts(head, ResponseBody::own(None)));
         }
         let limits = BodyLimits { idle_timeout: config.idle_timeout, max_duration: config.max_duration };
-        Response::from_parts(head, EndpointBody::carrying(incoming, connection, attempt, limits))
+        Ok(Response::from_parts(head, EndpointBody::carrying(incoming, connection, attempt, limits)))
     }
 
     fn refuse(&mut self, failure: &Failure) -> Response<ResponseBody> {
@@ -507,22 +407,43 @@ impl Exchange {
     fn route_cells(&self) -> &RouteCells {
         match &self.route {
             Some((state, route)) => &state.routes[*route],
-            None => &self.client.worker.unrouted,
+            None => &self.worker().unrouted,
         }
     }
 
-    fn answered(mut self, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
-        if self.client.closes_after_answer() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+    fn count(&self, status: StatusCode) {
         let cells = self.route_cells();
-        let class = usize::from(answer.status().as_u16() / 100).clamp(1, 5) - 1;
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         cells.responses[class].add(1);
         cells.retries.add(u64::from(self.retries));
         cells.latency.record_us(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+
+    fn answered(mut self, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
+        if self.asker.closes_after_answer() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.count(answer.status());
         if let Some(entry) = &mut self.tail.entry {
             entry.answered(answer.status().as_u16());
         }
         answer.map(|body| body.with_tail(self.tail))
+    }
+
+    fn answered_to_gateway(
+        self,
+        answer: Result<Response<ResponseBody>, Failure>,
+    ) -> Result<Response<ResponseBody>, Unanswered> {
+        match answer {
+            Ok(answer) => {
+                self.count(answer.status());
+                Ok(answer)
+            }
+            Err(failure) => {
+                self.route_cells().gateway_errors.add(1);
+                self.count(failure.status());
+                Err(Unanswered { failure, sent: self.sent })
+            }
+        }
     }
 }

@@ -26,6 +26,8 @@ pub enum Failure {
     NoRoute,
     #[error("the routes for this path take {allow}, not this method")]
     MethodNotAllowed { allow: String },
+    #[error("there is no service {0}")]
+    NoService(ServiceName),
     #[error("service {0} has no endpoint to give")]
     NoEndpoint(ServiceName),
     #[error("service {0} has as many requests as it may have")]
@@ -50,7 +52,7 @@ impl Failure {
             Self::Refused(refusal) => refusal.status(),
             Self::Path(_) | Self::Upgrade(_) => StatusCode::BAD_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoRoute | Self::NoService(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Attempt { cause: Cause::Connect(ConnectError::TooMany(_)), .. }
             | Self::NoEndpoint(_)
@@ -68,7 +70,7 @@ impl Failure {
         match self {
             Self::Refused(_) => "guard",
             Self::Path(_) | Self::Loop | Self::Upgrade(_) => "request",
-            Self::NoRoute | Self::MethodNotAllowed { .. } => "route",
+            Self::NoRoute | Self::NoService(_) | Self::MethodNotAllowed { .. } => "route",
             Self::NoEndpoint(_) | Self::Shed(..) => "pick",
             Self::Attempt { cause: Cause::Connect(_), .. } => "connect",
             Self::Attempt { .. } | Self::TimedOut { .. } | Self::UnaskedUpgrade(_) | Self::Coding(_) => "upstream",

@@ -26,6 +26,7 @@ use super::{
     client::Client,
     guard::CoarseClock,
     listener::{self, Accepted},
+    own::{self, HandedCall},
     snapshot::PreparedState,
     state::{self, Arm, CompletionQueue, Policy, Retired, ServiceState, WorkerState},
 };
@@ -61,12 +62,15 @@ pub enum Command {
     },
     /// A connection that another worker accepted.
     Take(Accepted),
+    /// A call that the gateway itself makes. Only to the inner worker.
+    Call(Box<HandedCall>),
     /// Take what is queued, and then no more connections. Answered when none can come any more, neither to this
     /// worker nor from it to another.
     StopAccepting {
         reply: oneshot::Sender<()>,
     },
-    /// End when the last request has ended or the grace is over. Answers with what was cut off. Comes when all
+    /// End when the last request has ended or the grace is over. Answers with how many connections and own calls were cut
+    /// off. Comes when all
     /// workers have stopped accepting.
     Drain {
         grace: Duration,
@@ -77,7 +81,9 @@ pub enum Command {
 /// What all workers see of each other: enough to spread connections.
 #[derive(Debug)]
 pub struct Peers {
+    /// Of those that have listeners.
     pub connections: Vec<AtomicUsize>,
+    /// The last one's are the inner worker's.
     pub commands: Vec<mpsc::UnboundedSender<Command>>,
 }
 
@@ -88,6 +94,7 @@ impl std::fmt::Debug for Command {
             Self::Save { .. } => "Save",
             Self::Adopt { .. } => "Adopt",
             Self::Take(_) => "Take",
+            Self::Call(_) => "Call",
             Self::StopAccepting { .. } => "StopAccepting",
             Self::Drain { .. } => "Drain",
         })
@@ -125,12 +132,14 @@ pub struct Worker {
     pub coarse: CoarseClock,
     pub access_log: AccessLogSink,
     pub cells: Arc<WorkerCells>,
-    /// Of requests that matched no route.
+    /// Of requests that have no route: they matched none, or the gateway itself makes them.
     pub unrouted: Arc<RouteCells>,
     pub peers: Arc<Peers>,
     pub clients: RefCell<HashMap<u64, Rc<Client>>>,
-    /// Told when a connection ends.
-    pub client_gone: Notify,
+    /// Of the gateway's own, under way.
+    pub own_calls: Cell<usize>,
+    /// Told when a connection or an own call ends.
+    pub one_gone: Notify,
     pub draining: Cell<bool>,
     state: RefCell<Rc<WorkerState>>,
     rng: RefCell<fastrand::Rng>,
@@ -176,7 +185,8 @@ async fn serve(seat: Seat) {
         unrouted: seat.unrouted,
         peers: seat.peers,
         clients: RefCell::default(),
-        client_gone: Notify::new(),
+        own_calls: Cell::new(0),
+        one_gone: Notify::new(),
         draining: Cell::new(false),
         state: RefCell::new(Rc::new(WorkerState::empty(state::nothing(seat.limits)))),
         rng: RefCell::new(fastrand::Rng::with_seed(seat.seed)),
@@ -216,6 +226,7 @@ async fn obey(
                 let _ = reply.send(worker.adopt(*state));
             }
             Command::Take(accepted) => listener::take_over(worker, accepted),
+            Command::Call(handed) => own::begin(worker, *handed),
             Command::StopAccepting { reply } => {
                 worker.stop_accepting(std::mem::take(&mut listeners)).await;
                 let _ = reply.send(());
@@ -372,18 +383,19 @@ impl Worker {
         }
     }
 
-    /// Waits for the requests there are. Returns how many connections were cut off.
+    /// Waits for the requests there are. Returns how many connections and own calls were cut off.
     async fn drain(&self, grace: Duration) -> usize {
         for client in self.clients.borrow().values() {
             client.begin_drain();
         }
         let over = Instant::now() + grace;
-        while !self.clients.borrow().is_empty() {
-            if tokio::time::timeout_at(over, self.client_gone.notified()).await.is_err() {
+        let left = || self.clients.borrow().len() + self.own_calls.get();
+        while left() > 0 {
+            if tokio::time::timeout_at(over, self.one_gone.notified()).await.is_err() {
                 break;
             }
         }
-        self.clients.borrow().len()
+        left()
     }
 }
 

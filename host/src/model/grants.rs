@@ -2,10 +2,14 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-/// `allow_hosts`, `allow_names` and `allow_files` of `[plugins.NAME]`. Nothing is granted where nothing is said.
+use super::ServiceName;
+
+/// `allow_hosts`, `allow_services`, `allow_names` and `allow_files` of `[plugins.NAME]`. Nothing is granted where nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     pub hosts: Vec<HostGrant>,
+    /// Of the gateway's own.
+    pub services: Vec<ServiceName>,
     pub names: Vec<NameGrant>,
     pub files: Vec<FileGrant>,
 }
@@ -13,8 +17,7 @@ pub struct Grants {
 impl Grants {
     /// `host` without the brackets of an IPv6 address.
     pub fn allows_host(&self, host: &str, port: u16) -> bool {
-        let host = plain(host);
-        self.hosts.iter().any(|grant| *grant.host == host && grant.port.is_none_or(|granted| granted == port))
+        self.hosts.iter().any(|grant| grant.allows(host, port))
     }
 
     pub fn allows_name(&self, name: &str) -> bool {
@@ -38,6 +41,13 @@ pub struct HostGrant {
     /// In lower case; an IPv6 address without brackets.
     host: Box<str>,
     port: Option<u16>,
+}
+
+impl HostGrant {
+    /// `host` without the brackets of an IPv6 address.
+    pub fn allows(&self, host: &str, port: u16) -> bool {
+        *self.host == plain(host) && self.port.is_none_or(|granted| granted == port)
+    }
 }
 
 /// A name, or all names below one: `*.internal`.

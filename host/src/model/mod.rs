@@ -3,6 +3,7 @@
 //! Nothing here does I/O, waits, or knows WebAssembly. A value of a checked type (`ServiceName`,
 //! `Weight`, `Percent`) is right by construction, so later code does not ask again.
 
+pub mod call;
 pub mod clock;
 pub mod config;
 pub mod endpoint;
@@ -14,6 +15,7 @@ pub mod route;
 pub mod service;
 pub mod transaction;
 
+pub use call::{OwnAnswer, OwnCall, OwnCallError, SERVICE_SCHEME, ServiceUrl, ServiceUrlError, is_idempotent};
 pub use clock::Clock;
 pub use config::{
     AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,

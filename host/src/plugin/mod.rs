@@ -43,7 +43,9 @@ pub use balancer::{BalancerInstance, Incoming, PickRequest};
 pub use discovery::{DiscoveryInstance, SourceMembership, WATCH_GRACE, WatchError};
 pub use engine::{CacheCounts, Runtime};
 pub use failover::{FailedAttempt, FailoverInstance, HealthChange, HealthInstance, Observation, Verdict};
-pub use imports::{BoxFuture, Instance, Outside, RegistryListing, RegistryLookup};
+pub use imports::{
+    BoxFuture, Instance, Outside, OutsideCall, OutsideError, RegistryListing, RegistryLookup, ServiceCalls,
+};
 pub use load::COMPONENT_BYTES_MAX;
 pub use policy::PolicyInstance;
 pub use stock::{StockPlugin, stock};

@@ -65,7 +65,8 @@ pub struct WorkerCells {
 }
 
 impl WorkerCells {
-    pub(super) fn new(refusal_reasons: &'static [&'static str]) -> Self {
+    /// Shown only where they are `Metrics::worker`'s.
+    pub fn new(refusal_reasons: &'static [&'static str]) -> Self {
         let refusals = refusal_reasons.iter().map(|_| Counter::default()).collect();
         Self { accepted: Counter::default(), refusal_reasons, refusals }
     }

@@ -81,6 +81,7 @@ pub use exposition::{EXPOSITION_CONTENT_TYPE, exposition};
 pub use histogram::{Histogram, HistogramSnapshot, LatencySummary};
 pub use process::resident_bytes;
 pub use registry::{
-    Change, EndpointGauges, FailoverGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges, UNROUTED,
+    Change, EndpointGauges, FailoverGauges, Gauges, Metrics, OWN_CALLS, PluginGauges, RegistryGauges, SourceGauges,
+    UNROUTED,
 };
 pub use totals::{EndpointTotals, PluginTotals, RouteTotals};

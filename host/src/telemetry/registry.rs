@@ -26,6 +26,9 @@ const PLUGIN_SERIES_MAX: usize = 4_096;
 /// The route label of requests that no route matched. No route's own label looks like it.
 pub const UNROUTED: &str = "(unrouted)";
 
+/// The route of calls that the gateway itself makes: they go to a service without one.
+pub const OWN_CALLS: &str = "(own)";
+
 /// All metrics of the process.
 #[derive(Debug)]
 pub struct Metrics {

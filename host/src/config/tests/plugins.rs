@@ -45,6 +45,20 @@ fn grants_are_hosts_names_and_files() {
 }
 
 #[test]
+fn a_plugin_is_granted_services_that_exist() {
+    let text = |allowed: &str| {
+        format!("[plugins.ring-hash]\nallow_services = {allowed}\n[services.shop]\nendpoints = [\"a:1\"]")
+    };
+    let config = right_with(&text("[\"shop\"]"));
+    assert_eq!(config.plugins[&"ring-hash".parse().unwrap()].grants.services, ["shop".parse().unwrap()]);
+    assert_one_problem(&text("[\"shpo\"]"), &["allow_services[0]", "no service named", "did you mean \"shop\"?"]);
+    assert_one_problem(&text("[\"http://orders\"]"), &["allow_services[0]", "no service named"]);
+    assert_one_problem(&text("[7]"), &["allow_services[0]", "a service's name"]);
+    assert_one_problem(&text("\"shop\""), &["allow_services", "a list"]);
+    assert_one_problem(&text("[\"shop\", \"shop\"]"), &["allow_services[1]", "already"]);
+}
+
+#[test]
 fn a_policy_names_a_plugin_that_exists() {
     let service = |balancer: &str| format!("[services.x]\nendpoints = [\"a:1\"]\nbalancer = {balancer}");
     assert_one_problem(

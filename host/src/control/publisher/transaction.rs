@@ -174,7 +174,9 @@ impl Publisher {
             warnings.push(format!("the change is in force, but would be lost by a restart: {refusal}"));
         }
         self.report(faults);
-        let workers = adoptions.iter().enumerate().map(|(worker, adoption)| self.adopted(worker, adoption)).collect();
+        // Clients' requests do not wait for the inner worker.
+        let listening = adoptions.iter().take(self.gateway.listening_count());
+        let workers = listening.enumerate().map(|(worker, adoption)| self.adopted(worker, adoption)).collect();
         Ok(Applied { changed: true, generation, workers, restores, warnings, ..Applied::default() })
     }
 

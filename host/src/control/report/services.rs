@@ -158,7 +158,7 @@ pub enum StandingReport {
 pub struct InstanceReport {
     /// `balancer`, `failover`, or `health`.
     pub decides: &'static str,
-    /// Absent for the one that judges over health.
+    /// The last is the inner worker, which makes the gateway's own calls. Absent for the one that judges over health.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<usize>,
     #[schema(value_type = String)]

@@ -56,7 +56,7 @@ fn what_an_instance_learned_its_successor_knows_on_each_worker() {
     wait_until("both workers have learned", || (0..8).all(|_| bed.gateway().get("/").instance() == "b"));
     let applied = bed.push(&guests::learner("(func)"));
     let restores = applied["restores"].as_array().expect("a list");
-    assert_eq!(restores.len(), 2, "{applied}");
+    assert_eq!(restores.len(), 3, "one of each worker, the inner one too: {applied}");
     assert!(restores.iter().all(|restore| restore["problem"].is_null() && restore["bytes"] == 1), "{applied}");
     bed.all_go_to("b", 20);
 }
@@ -142,10 +142,10 @@ fn swaps_leave_no_instances_behind() {
         bed.push(&if n % 2 == 0 { guests::second() } else { guests::first_too() });
         bed.all_go_to(if n % 2 == 0 { "b" } else { "a" }, 4);
     }
-    wait_until("one instance a worker is left", || {
+    wait_until("one instance a worker is left, the inner one too", || {
         let gauges = bed.running().control.gauges();
         let own = gauges.plugins.iter().filter(|plugin| plugin.plugin.as_str() == "own");
-        own.map(|plugin| plugin.live_instances).sum::<usize>() == 2
+        own.map(|plugin| plugin.live_instances).sum::<usize>() == 3
     });
     let metrics = bed.control().get("/metrics").expect(200).text();
     assert!(metrics.contains("sluice_plugin_live_instances"), "{metrics}");

@@ -128,10 +128,11 @@ impl Testbed {
         self.control().get("/services/orders").expect(200).json()
     }
 
-    /// The service's instances that pick endpoints.
+    /// The service's instances that pick endpoints for clients: those of the two workers with listeners.
     fn balancers(&self) -> Vec<Value> {
         let instances = self.service()["instances"].as_array().expect("a list").clone();
-        instances.into_iter().filter(|one| one["decides"] == "balancer").collect()
+        let picks = |one: &Value| one["decides"] == "balancer" && one["worker"].as_u64().is_some_and(|worker| worker < 2);
+        instances.into_iter().filter(picks).collect()
     }
 
     fn plugin(&self) -> Value {

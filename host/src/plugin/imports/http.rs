@@ -1,29 +1,18 @@
-//! The `http` import: hosts of `allow_hosts`, responses read piece by piece.
-//!
-//! A grant is for a name, and a name means whatever its owner says: so the address is checked too, by the resolver
-//! that the connection itself uses. Never reached are link-local addresses and clouds' metadata
-//! services, and the gateway's own control port.
+//! The `http` import: hosts of `allow_hosts` and services of `allow_services`, responses read piece by piece.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr, UdpSocket},
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use ::http::{HeaderName, HeaderValue, Method};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use bytes::Bytes;
-use hickory_resolver::TokioResolver;
-use reqwest::{
-    Client, ClientBuilder, Response, Url,
-    dns::{Addrs, Name, Resolve, Resolving},
-    redirect,
-};
+use reqwest::{Response, Url};
 use wasmtime::component::Resource;
 
-use super::State;
+use super::{
+    Outside, OutsideError, State,
+    clients::{Behind, host_and_port},
+};
 use crate::{
-    model::reach::hands_out_credentials,
+    model::{OwnCall, OwnCallError, SERVICE_SCHEME, ServiceUrl, is_idempotent},
     plugin::bindings::discovery::sluice::plugin::http::{self, Error, Request},
 };
 
@@ -33,123 +22,11 @@ const RESPONSES_MAX: usize = 8;
 /// Of one piece of a body, whatever the guest asks for.
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
-/// To an established connection, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of the answer of one of the gateway's own services, which is held whole.
+const SERVICE_ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Of a connection that nobody uses.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The two ways out: for the control listener's port, and for all others.
-pub struct Clients {
-    resolver: TokioResolver,
-    control: SocketAddr,
-    /// Made when the first plugin needs them; an error is what to say to it.
-    any: OnceLock<Result<Client, String>>,
-    not_local: OnceLock<Result<Client, String>>,
-}
-
-impl Clients {
-    pub fn new(resolver: TokioResolver, control: SocketAddr) -> Self {
-        Self { resolver, control, any: OnceLock::new(), not_local: OnceLock::new() }
-    }
-
-    /// The client for `url`, if its address is not one that is never reached.
-    fn for_url(&self, host: &str, port: u16) -> Result<&Client, Error> {
-        let local_refused = port == self.control.port();
-        let rule = AddressRule { local_refused };
-        if let Ok(address) = host.parse::<IpAddr>() {
-            rule.check(address).map_err(|refused| Error::NotAllowed(refused.to_string()))?;
-        }
-        let client = if local_refused { &self.not_local } else { &self.any };
-        let made = client.get_or_init(|| self.client(rule).map_err(|error| error.to_string()));
-        made.as_ref().map_err(|error| Error::Unreachable(format!("there is no HTTP client: {error}")))
-    }
-
-    fn client(&self, rule: AddressRule) -> reqwest::Result<Client> {
-        // Whoever installed one before has the same right; the second call changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = || {
-            ClientBuilder::new()
-                .redirect(redirect::Policy::none())
-                .no_proxy()
-                .referer(false)
-                .connect_timeout(CONNECT_TIMEOUT)
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .pool_max_idle_per_host(RESPONSES_MAX)
-                .dns_resolver(Arc::new(Checked { resolver: self.resolver.clone(), rule }))
-        };
-        // A machine without root certificates can still be asked over plain HTTP.
-        builder().build().or_else(|_| builder().tls_certs_only([]).build())
-    }
-}
-
-/// Which addresses are never reached.
-#[derive(Clone, Copy)]
-struct AddressRule {
-    /// Whether this machine's own addresses are refused too.
-    local_refused: bool,
-}
-
-impl AddressRule {
-    fn check(self, address: IpAddr) -> Result<(), AddressRefused> {
-        let address = address.to_canonical();
-        if hands_out_credentials(address) {
-            let why = "is link-local or a cloud's metadata service, which no plugin may reach";
-            return Err(AddressRefused { address, why });
-        }
-        if self.local_refused && is_local(address) {
-            let why = "has the gateway's own control listener on this port, which no plugin may reach";
-            return Err(AddressRefused { address, why });
-        }
-        Ok(())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct AddressRefused {
-    address: IpAddr,
-    why: &'static str,
-}
-
-impl fmt::Display for AddressRefused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.address, self.why)
-    }
-}
-
-impl std::error::Error for AddressRefused {}
-
-/// Whether a connection to it ends on this machine: only such an address can be bound.
-fn is_local(address: IpAddr) -> bool {
-    address.is_loopback() || address.is_unspecified() || UdpSocket::bind((address, 0)).is_ok()
-}
-
-/// Resolves names for connections, and leaves out what the rule refuses.
-struct Checked {
-    resolver: TokioResolver,
-    rule: AddressRule,
-}
-
-impl Resolve for Checked {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (resolver, rule) = (self.resolver.clone(), self.rule);
-        Box::pin(async move {
-            let found = resolver.lookup_ip(name.as_str()).await?;
-            let mut refused = None;
-            let mut right = Vec::new();
-            for address in found.iter() {
-                match rule.check(address) {
-                    Ok(()) => right.push(SocketAddr::new(address, 0)),
-                    Err(error) => refused = Some(error),
-                }
-            }
-            match refused {
-                Some(error) if right.is_empty() => Err(error.into()),
-                _ => Ok(Box::new(right.into_iter()) as Addrs),
-            }
-        })
-    }
-}
+/// Of a call of one of them, where the guest names none.
+const SERVICE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A response whose body is read as the guest asks for it.
 pub struct OpenResponse {
@@ -163,18 +40,17 @@ impl http::Host for State {
         let Some(outside) = self.imports.outside.clone() else {
             return Err(Error::NotAllowed("nothing is reached while a plugin is tried".to_owned()));
         };
-        let url = self.granted_url(&request.url)?;
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let port = url.port_or_known_default().unwrap_or_default();
+        let target = self.granted_target(&request.url)?;
         if self.imports.open_responses >= RESPONSES_MAX {
             let sentence = format!("more than {RESPONSES_MAX} responses would be open; drop one first");
             return Err(Error::NotAllowed(sentence));
         }
-        let sent = async {
-            let client = outside.http.for_url(&host, port)?;
-            send(client, url.clone(), request).await
+        let url = request.url.clone();
+        let sent = match target {
+            Target::Outside(url) => send(&outside, url, request).await,
+            Target::Service(url) => call(&outside, url, request).await,
         };
-        match sent.await {
+        match sent {
             Ok(response) => {
                 let open = self.imports.table.push(OpenResponse { response, rest: Bytes::new() });
                 let open = open.map_err(|error| Error::Unreachable(error.to_string()))?;
@@ -187,61 +63,114 @@ impl http::Host for State {
     }
 }
 
+/// What a URL means, where it is granted.
+enum Target {
+    Outside(Url),
+    /// One of the gateway's own services.
+    Service(ServiceUrl),
+}
+
 impl State {
-    fn granted_url(&mut self, given: &str) -> Result<Url, Error> {
-        let url = match Url::parse(given) {
-            Ok(url) => url,
-            Err(error) => return Err(Error::NotAllowed(format!("{given:?} is no URL: {error}"))),
-        };
-        let why = match url.scheme() {
-            "http" | "https" => {
-                let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-                let port = url.port_or_known_default().unwrap_or_default();
-                if self.imports.grants.allows_host(host, port) {
-                    return Ok(url);
-                }
-                format!("{host}:{port} is not among allow_hosts")
+    fn granted_target(&mut self, given: &str) -> Result<Target, Error> {
+        let grants = Arc::clone(&self.imports.grants);
+        let why = if given.starts_with(SERVICE_SCHEME) {
+            match given.parse::<ServiceUrl>() {
+                Ok(url) if grants.services.contains(&url.service) => return Ok(Target::Service(url)),
+                Ok(url) => format!("{} is not among allow_services", url.service),
+                Err(error) => return Err(Error::NotAllowed(error.to_string())),
             }
-            "service" => "calls through the gateway itself are not available to this kind of plugin".to_owned(),
-            other => format!("the scheme {other:?} is none of http and https"),
+        } else {
+            let url = Url::parse(given);
+            let url = url.map_err(|error| Error::NotAllowed(format!("{given:?} is no URL: {error}")))?;
+            let (host, port) = host_and_port(&url);
+            match url.scheme() {
+                "http" | "https" if grants.allows_host(host, port) => return Ok(Target::Outside(url)),
+                "http" | "https" => format!("{host}:{port} is not among allow_hosts"),
+                other => format!("the scheme {other:?} is none of http, https and service"),
+            }
         };
         Err(Error::NotAllowed(self.imports.refuse(format_args!("{given}: {why}"))))
     }
 }
 
-async fn send(client: &Client, url: Url, given: Request) -> Result<Response, Error> {
-    let Request { method, headers, body, timeout_ms, url: _ } = given;
-    let unfit = |what: &dyn fmt::Display| Error::Unreachable(format!("{what} cannot be sent"));
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| unfit(&format_args!("method {method:?}")))?;
-    let mut request = client.request(method, url);
-    for (name, value) in headers {
-        let field = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(&value).ok());
-        let (name, value) = field.ok_or_else(|| unfit(&format_args!("header {name:?}")))?;
-        request = request.header(name, value);
-    }
-    let head = request.body(body).send();
-    let head = match timeout_ms {
+async fn send(outside: &Outside, url: Url, given: Request) -> Result<Response, Error> {
+    let client = outside.http.for_url(&url)?;
+    let request = client.request(method(&given)?, url).headers(fields(&given)?);
+    let head = request.body(given.body).send();
+    let head = match given.timeout_ms {
         0 => head.await,
         ms => tokio::time::timeout(Duration::from_millis(ms.into()), head).await.map_err(|_| Error::TimedOut)?,
     };
     head.map_err(|error| explained(&error))
 }
 
+/// The whole answer of one of the gateway's own services.
+async fn call(outside: &Outside, url: ServiceUrl, given: Request) -> Result<Response, Error> {
+    let Some(services) = &outside.services else {
+        return Err(Error::Unreachable("there is no gateway here".to_owned()));
+    };
+    let method = method(&given)?;
+    let timeout = match given.timeout_ms {
+        0 => SERVICE_TIMEOUT,
+        ms => Duration::from_millis(ms.into()),
+    };
+    let call = OwnCall {
+        service: url.service,
+        path_and_query: url.path_and_query,
+        headers: fields(&given)?,
+        body: given.body.into(),
+        timeout,
+        repeatable: is_idempotent(&method),
+        method,
+        answer_bytes_max: SERVICE_ANSWER_BYTES_MAX,
+    };
+    let answer = services.call_service(call).await.map_err(|error| match error {
+        OwnCallError::TimedOut { .. } => Error::TimedOut,
+        other => Error::Unreachable(other.to_string()),
+    })?;
+    let mut response = ::http::Response::new(answer.body);
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    Ok(response.into())
+}
+
+fn method(given: &Request) -> Result<Method, Error> {
+    Method::from_bytes(given.method.as_bytes()).map_err(|_| unfit(format_args!("method {:?}", given.method)))
+}
+
+fn fields(given: &Request) -> Result<HeaderMap, Error> {
+    let mut fields = HeaderMap::new();
+    for (name, value) in &given.headers {
+        let field = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
+        let (name, value) = field.ok_or_else(|| unfit(format_args!("header {name:?}")))?;
+        fields.append(name, value);
+    }
+    Ok(fields)
+}
+
+fn unfit(what: impl fmt::Display) -> Error {
+    Error::Unreachable(format!("{what} cannot be sent"))
+}
+
 fn explained(error: &reqwest::Error) -> Error {
     if error.is_timeout() {
         return Error::TimedOut;
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        if let Some(refused) = source.downcast_ref::<AddressRefused>() {
-            return Error::NotAllowed(refused.to_string());
-        }
-        if source.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-            return Error::Malformed(source.to_string());
-        }
-        cause = source;
+    match Behind::of(error) {
+        Behind::Refused(why) => Error::NotAllowed(why),
+        Behind::NoHttp(why) => Error::Malformed(why),
+        Behind::Other(why) => Error::Unreachable(why),
     }
-    Error::Unreachable(if std::ptr::addr_eq(cause, error) { error.to_string() } else { cause.to_string() })
+}
+
+impl From<OutsideError> for Error {
+    fn from(error: OutsideError) -> Self {
+        match error {
+            OutsideError::NotAllowed(why) => Self::NotAllowed(why),
+            OutsideError::TimedOut { .. } => Self::TimedOut,
+            other => Self::Unreachable(other.to_string()),
+        }
+    }
 }
 
 impl http::HostResponse for State {
@@ -279,25 +208,5 @@ impl http::HostResponse for State {
         self.imports.table.delete(open)?;
         self.imports.open_responses -= 1;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn link_local_is_never_reached_and_the_control_port_not_by_any_local_address() {
-        let check = |local_refused, address: &str| {
-            AddressRule { local_refused }.check(address.parse().expect("an address")).is_ok()
-        };
-        for address in ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "fd00:ec2::254", "64:ff9b::a9fe:a9fe"] {
-            assert!(!check(false, address), "{address}");
-        }
-        for address in ["127.0.0.1", "127.0.0.2", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"] {
-            assert!(check(false, address), "{address}");
-            assert!(!check(true, address), "{address}");
-        }
-        assert!(check(true, "192.0.2.1"), "another machine's port of the same number");
     }
 }

@@ -1,11 +1,14 @@
 //! What plugins that wait may ask of the gateway and of the world, an interface a file; each under its grant.
 
+mod clients;
 mod clock;
 mod dns;
+mod fetch;
 mod files;
 pub(super) mod http;
 mod registry;
 
+pub use fetch::{OutsideCall, OutsideError};
 pub use registry::{RegistryListing, RegistryLookup};
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
@@ -14,7 +17,7 @@ use hickory_resolver::TokioResolver;
 use wasmtime::component::ResourceTable;
 
 use super::{bindings::discovery::sluice::plugin::types::Instance as GuestInstance, instance, log::printable};
-use crate::model::{Clock, Grants};
+use crate::model::{Clock, Grants, OwnAnswer, OwnCall, OwnCallError};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -27,17 +30,29 @@ const REFUSALS_TOLD_MAX: usize = 16;
 /// Longest text about a refusal, in bytes.
 const REFUSAL_BYTES_MAX: usize = 512;
 
+/// The gateway's own services, which this module knows by what they must answer.
+pub trait ServiceCalls: Send + Sync {
+    /// Dropping the future cancels the call.
+    fn call_service(&self, call: OwnCall) -> BoxFuture<'_, Result<OwnAnswer, OwnCallError>>;
+}
+
 /// The world as plugins that wait see it. One a gateway.
 pub struct Outside {
-    http: http::Clients,
+    http: clients::Clients,
     resolver: TokioResolver,
     registry: Option<Arc<dyn RegistryLookup>>,
+    services: Option<Arc<dyn ServiceCalls>>,
 }
 
 impl Outside {
     /// `control` is the gateway's own control listener, which no plugin reaches whatever it is granted.
-    pub fn new(resolver: TokioResolver, control: SocketAddr, registry: Option<Arc<dyn RegistryLookup>>) -> Arc<Self> {
-        Arc::new(Self { http: http::Clients::new(resolver.clone(), control), resolver, registry })
+    pub fn new(
+        resolver: TokioResolver,
+        control: SocketAddr,
+        registry: Option<Arc<dyn RegistryLookup>>,
+        services: Option<Arc<dyn ServiceCalls>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { http: clients::Clients::new(resolver.clone(), control), resolver, registry, services })
     }
 }
 

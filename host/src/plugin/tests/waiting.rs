@@ -43,7 +43,12 @@ async fn instance(component: &[u8]) -> DiscoveryInstance {
 fn outside() -> Arc<Outside> {
     let config = ResolverConfig::default();
     let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build();
-    Outside::new(resolver.expect("a resolver without servers"), "127.0.0.1:9180".parse().expect("an address"), None)
+    Outside::new(
+        resolver.expect("a resolver without servers"),
+        "127.0.0.1:9180".parse().expect("an address"),
+        None,
+        None,
+    )
 }
 
 const SLEEP: &str = r#"(import "sluice:plugin/clock@0.1.0" "sleep-ms" (func $sleep (param i32)))"#;
