@@ -41,3 +41,6 @@ pub fn branch(id: &str, phases: &[Phase], after: &[u32]) -> Branch {
     let operations = phases.iter().map(operation).collect();
     Branch { id: id.to_owned(), operations, after: after.to_vec(), payload: None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,3 +34,5 @@ impl Protocol for Message {
 
 sluice_sdk::transaction!(Message);
 
+#[cfg(test)]
+mod tests;

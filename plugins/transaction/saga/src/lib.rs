@@ -38,3 +38,5 @@ impl Protocol for Saga {
 
 sluice_sdk::transaction!(Saga);
 
+#[cfg(test)]
+mod tests;

@@ -35,3 +35,5 @@ impl Protocol for TryConfirmCancel {
 
 sluice_sdk::transaction!(TryConfirmCancel);
 
+#[cfg(test)]
+mod tests;
