@@ -29,6 +29,8 @@ pub fn restart_differences(old: &Config, new: &Config) -> Vec<String> {
     compare("registry.mass_expiry_percent", percent(old_expiry.percent), percent(new_expiry.percent));
     let hold = |hold| quoted(humantime::format_duration(hold));
     compare("registry.mass_expiry_hold", hold(old_expiry.hold), hold(new_expiry.hold));
+    let retention = |config: &Config| quoted(humantime::format_duration(config.transactions.retention));
+    compare("transactions.retention", retention(old), retention(new));
     differences
 }
 

@@ -29,10 +29,7 @@ const STOCK: [(&str, &str); 6] = [
 /// Longest name of a protocol: DTM's column for it takes as many.
 const NAME_LEN_MAX: usize = 45;
 
-pub(super) fn read(
-    root: &mut Table<'_>,
-    own_plugins: &BTreeMap<PluginName, PluginOptions>,
-) -> TransactionsConfig {
+pub(super) fn read(root: &mut Table<'_>, own_plugins: &BTreeMap<PluginName, PluginOptions>) -> TransactionsConfig {
     let mut config = TransactionsConfig::default();
     let known = root.cx().known;
     let stock = STOCK.iter().filter_map(|(name, plugin)| {
@@ -44,9 +41,9 @@ pub(super) fn read(
     let Some(mut table) = root.read("transactions", |value| value.table("a table: [transactions]")) else {
         return config;
     };
-    if let Some(hosts) = table.read("allow_hosts", |value| {
-        Some(value.distinct("a list", |value| value.parsed("host:port or a host")))
-    }) {
+    if let Some(hosts) =
+        table.read("allow_hosts", |value| Some(value.distinct("a list", |value| value.parsed("host:port or a host"))))
+    {
         config.allow_hosts = hosts;
     }
     table.set(&mut config.retention, "retention", |value| value.duration(RETENTION));

@@ -27,6 +27,7 @@ use crate::{
     registry::Registry,
     storage::Storage,
     telemetry::{EndpointGauges, FailoverGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges},
+    transactions::Coordinator,
 };
 
 /// The running gateway, as its API sees it.
@@ -48,6 +49,7 @@ pub struct Control {
     pub history: History,
     pub gone: GoneInstances,
     pub registry: Registry,
+    pub transactions: Coordinator,
     pub storage: Arc<dyn Storage>,
     /// Bounds the connections that wait for the registry to change.
     pub waits: Semaphore,

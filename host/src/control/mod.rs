@@ -21,6 +21,7 @@ pub mod report;
 mod run;
 mod stock;
 pub mod supervisor;
+pub mod transactions;
 
 pub use run::{RunError, Trigger, known_plugins, run};
 

@@ -28,6 +28,7 @@ use super::{
     publisher::{HEALTH_PLACE, Parts, Publisher, desired::Desired},
     stock,
     supervisor::{GoneInstances, Supervisor},
+    transactions::{SideError, SideParts, TransactionSide},
 };
 use crate::{
     config::{self, Known},
@@ -69,6 +70,8 @@ pub enum RunError {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Transactions(#[from] SideError),
     #[error("cannot listen on {address} for the control API: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot listen on {address} for DNS: {source}")]
@@ -141,6 +144,17 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
     let services: Arc<dyn ServiceCalls> = gateway.clone();
     let own_registry = Arc::new(OwnRegistry(registry.clone()));
     let outside = Outside::new(names.resolver(), address, Some(own_registry), Some(services));
+    let transactions = TransactionSide::open(SideParts {
+        config: &config,
+        data_dir: &data_dir.path,
+        storage: Arc::clone(&storage),
+        gateway: Arc::clone(&gateway),
+        outside: Arc::clone(&outside),
+        runtime: Arc::clone(&runtime),
+        history: history.clone(),
+        clock,
+    })
+    .await?;
     let sources = Sources::new(SourceParts {
         outside,
         names: Arc::clone(&names),
@@ -172,6 +186,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
             sources: Arc::clone(&sources),
             monitor: Arc::clone(&monitor),
             checks: Arc::clone(&checks),
+            transactions: transactions.clone(),
             seed: fastrand::u64(..),
         },
         desired,
@@ -186,6 +201,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
             return Err(RunError::Configuration(refusal));
         }
     };
+    recover(&transactions).await?;
     let (publisher, publishing) = publisher.spawn();
     let control = Arc::new(Control {
         address,
@@ -202,12 +218,23 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         history,
         gone,
         registry,
+        transactions: transactions.coordinator,
         storage,
         uploads: Semaphore::new(api::UPLOADS_MAX),
         waits: Semaphore::new(api::WAITS_MAX),
         shutting_down: AtomicBool::new(false),
     });
     Ok(Running::begin(control, listeners, &tokens, worker_events, publishing, access_log_writer, data_dir))
+}
+
+/// Takes up the transactions that have not ended, and drops the versions that none of them needs.
+async fn recover(transactions: &TransactionSide) -> Result<(), SideError> {
+    let count = transactions.coordinator.recover().await?;
+    if count > 0 {
+        tracing::info!(count, "transactions that had not ended go on");
+    }
+    tokio::task::block_in_place(|| transactions.tidy());
+    Ok(())
 }
 
 /// What fails there is the supervisor's, as on a worker.
@@ -317,6 +344,8 @@ impl Running {
     /// New requests first, then those under way, then everything else.
     pub async fn end(&mut self) {
         self.control.shutting_down.store(true, std::sync::atomic::Ordering::Relaxed);
+        // What it calls is a participant's, and asked for again after the next start.
+        self.control.transactions.close().await;
         let grace = self.control.publisher.current().map(|current| current.desired.file.gateway.grace_period);
         let cut_off = self.control.gateway.shutdown(grace.unwrap_or_default()).await;
         if cut_off > 0 {

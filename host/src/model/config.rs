@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use super::{Grants, HostGrant, Percent, PolicyConfig, PluginName, RouteConfig, ServiceConfig, ServiceName};
+use super::{Grants, HostGrant, Percent, PluginName, PolicyConfig, RouteConfig, ServiceConfig, ServiceName};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {

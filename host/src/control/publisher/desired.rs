@@ -174,6 +174,14 @@ impl Desired {
         Ok(Binding { version, memory_bytes_max: self.memory_bytes_max(plugin), candidate, policy: policy.clone() })
     }
 
+    /// Of a protocol. One sentence where no version is there.
+    pub fn protocol_binding(&self, policy: &PolicyConfig) -> Result<Binding, String> {
+        let plugin = &policy.plugin;
+        let version = self.active(plugin).ok_or_else(|| self.no_such_plugin(plugin))?;
+        let candidate = self.canaries.get(plugin).map(|canary| (canary.version, canary.percent));
+        Ok(Binding { version, memory_bytes_max: self.memory_bytes_max(plugin), candidate, policy: policy.clone() })
+    }
+
     pub fn memory_bytes_max(&self, plugin: &PluginName) -> usize {
         let options = self.file.plugins.get(plugin);
         options.map_or(crate::config::defaults::PLUGIN_MEMORY_BYTES_MAX, |options| options.memory_bytes_max)
@@ -188,7 +196,7 @@ impl Desired {
                 let bound = self.bound(plugin);
                 let covers_none = match &canary.service {
                     Some(only) => !bound.contains(only),
-                    None => bound.is_empty(),
+                    None => bound.is_empty() && self.protocols_of(plugin).is_empty(),
                 };
                 covers_none || self.active(plugin) == Some(canary.version)
             })

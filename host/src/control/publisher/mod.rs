@@ -14,6 +14,7 @@ mod instances;
 mod intent;
 mod places;
 mod plan;
+mod protocols;
 mod reload;
 mod sources;
 mod transaction;
@@ -21,6 +22,7 @@ mod versions;
 
 pub use places::FAILOVER_SETTINGS;
 pub use plan::{HEALTH_PLACE, place, route_label};
+pub use protocols::{PublishedProtocol, PublishedProtocols};
 pub use reload::bases;
 pub use sources::{DISCOVERY_SETTINGS, Opened};
 
@@ -44,6 +46,7 @@ use super::{
     membership::{SlotTable, names::Names},
     overlay::OverlayFile,
     supervisor::GoneInstances,
+    transactions::TransactionSide,
 };
 use crate::{
     config::ConfigErrors,
@@ -71,6 +74,8 @@ pub struct Published {
     pub snapshot: Arc<Snapshot>,
     /// In the order of `snapshot.services`.
     pub services: Vec<PublishedService>,
+    /// Of transactions.
+    pub protocols: PublishedProtocols,
     /// Loaded because some service needs them.
     pub versions: Versions,
     /// Not needed any more, with instances that still live.
@@ -113,7 +118,12 @@ impl Published {
 
     /// Versions with live instances, and those that are needed though they have none.
     pub fn live_versions(&self) -> Vec<Arc<Version>> {
-        self.versions.values().cloned().chain(self.retired.iter().filter_map(Weak::upgrade)).collect()
+        let of_protocols = self.protocols.values().flat_map(|protocol| protocol.versions.iter().cloned());
+        let mut live: Vec<_> = self.versions.values().cloned().chain(of_protocols).collect();
+        live.extend(self.retired.iter().filter_map(Weak::upgrade));
+        live.sort_by(|a, b| (a.plugin(), a.id()).cmp(&(b.plugin(), b.id())));
+        live.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        live
     }
 
     /// The plugin that a service's version belongs to, if the service has that version.
@@ -164,6 +174,7 @@ pub struct Parts {
     pub sources: Arc<Sources>,
     pub monitor: Arc<Monitor>,
     pub checks: Arc<ActiveChecks>,
+    pub transactions: TransactionSide,
     /// Of the plugins' seeds.
     pub seed: u64,
 }
@@ -184,6 +195,7 @@ pub struct Publisher {
     sources: Arc<Sources>,
     monitor: Arc<Monitor>,
     checks: Arc<ActiveChecks>,
+    transactions: TransactionSide,
     random: fastrand::Rng,
     current: watch::Sender<Option<Arc<Published>>>,
     canaries_started: u64,
@@ -194,7 +206,7 @@ impl Publisher {
     /// version that is damaged, say), the service starts without it, and that is reported.
     pub async fn start(parts: Parts, desired: Desired) -> Result<Self, Refusal> {
         let Parts { gateway, runtime, store, overlay_file, names, metrics, canaries, history, .. } = parts;
-        let Parts { gone, clock, events, read_config, sources, monitor, checks, seed, .. } = parts;
+        let Parts { gone, clock, events, read_config, sources, monitor, checks, transactions, seed, .. } = parts;
         let (current, _) = watch::channel(None);
         let mut publisher = Self {
             gateway,
@@ -212,6 +224,7 @@ impl Publisher {
             sources,
             monitor,
             checks,
+            transactions,
             random: fastrand::Rng::with_seed(seed),
             current,
             canaries_started: 0,

@@ -16,6 +16,7 @@ use super::{
     instances::{Arms, ArmsByService, FaultInMaking, Recipe, Recipes, make_all, recipes},
     places::{Keepers, Placed},
     plan::{Given, HEALTH_PLACE, Plan, Restarted, is_outdated, plan, route_label},
+    protocols::PublishedProtocols,
     sources::Opened,
 };
 use crate::{
@@ -62,6 +63,15 @@ impl Draft {
 
 pub type Versions = HashMap<(PluginName, VersionId), Arc<Version>>;
 
+/// What was made before the plan was.
+struct Made {
+    opened: Vec<Opened>,
+    /// None: those in force stay.
+    protocols: Option<PublishedProtocols>,
+    loaded: Vec<Arc<Version>>,
+    components: Vec<(PluginName, Bytes)>,
+}
+
 /// Instances of one kind.
 struct MadeOfKind<I> {
     recipes: Vec<Recipes>,
@@ -85,29 +95,33 @@ impl Publisher {
     pub(super) async fn transact(&mut self, mut draft: Draft) -> Result<Applied, Refusal> {
         let before = self.current.borrow().clone();
         let opened = self.open_sources(before.as_deref(), &mut draft).await?;
+        let protocols = self.open_protocols(before.as_deref(), &mut draft).await?;
         self.names.learn(host_names(&draft.desired)).await;
         let (workers, now_us) = (self.gateway.worker_count(), self.clock.now_us());
         let given = Given { names: &self.names, restarts: &draft.restarts, workers, now_us };
         let plan = plan(before.as_deref(), draft.desired, &given)
             .map_err(|problems| Refusal::invalid("the change was refused", problems))?;
         let Some(before) = before else {
-            return self.publish(None, plan, opened, draft.loaded, draft.components).await;
+            let made = Made { opened, protocols, loaded: draft.loaded, components: draft.components };
+            return self.publish(None, plan, made).await;
         };
         let same_file = before.desired.file == plan.desired.file;
         let same_sources = opened.is_empty() && same_sources(&before, &plan);
         if !same_file || !same_sources || !plan.keeps_all_instances() || shows_change(&before, &plan) {
-            return self.publish(Some(before), plan, opened, draft.loaded, draft.components).await;
+            let made = Made { opened, protocols, loaded: draft.loaded, components: draft.components };
+            return self.publish(Some(before), plan, made).await;
         }
         let kept = |(plugin, component): &(PluginName, Bytes)| self.store.contains(plugin, VersionId::of(component));
         let nothing = before.desired.overlay == plan.desired.overlay
             && draft.components.iter().all(kept)
             && draft.forgotten.is_none()
+            && protocols.is_none()
             && Arc::ptr_eq(&before.desired.discovered, &plan.desired.discovered)
             && bases_equal(&before.desired, &plan.desired);
         if nothing {
             return Ok(Applied { generation: before.snapshot.generation, ..Applied::default() });
         }
-        self.keep_only(&before, plan, &draft.components)
+        self.keep_only(&before, plan, protocols, &draft.components)
     }
 
     /// The data path does not see the change: only what is remembered differs.
@@ -115,6 +129,7 @@ impl Publisher {
         &mut self,
         before: &Arc<Published>,
         plan: Plan,
+        protocols: Option<PublishedProtocols>,
         components: &[(PluginName, Bytes)],
     ) -> Result<Applied, Refusal> {
         if before.desired.overlay != plan.desired.overlay || !components.is_empty() {
@@ -122,10 +137,12 @@ impl Publisher {
             self.commit(staged)?;
         }
         let generation = before.snapshot.generation;
+        self.install_protocols(&plan.desired, protocols.as_ref());
         self.current.send_replace(Some(Arc::new(Published {
             desired: plan.desired,
             snapshot: Arc::clone(&before.snapshot),
             services: before.services.clone(),
+            protocols: protocols.unwrap_or_else(|| before.protocols.clone()),
             versions: before.versions.clone(),
             retired: before.retired.clone(),
         })));
@@ -136,9 +153,7 @@ impl Publisher {
         &mut self,
         before: Option<Arc<Published>>,
         plan: Plan,
-        opened: Vec<Opened>,
-        loaded: Vec<Arc<Version>>,
-        components: Vec<(PluginName, Bytes)>,
+        Made { opened, protocols, loaded, components }: Made,
     ) -> Result<Applied, Refusal> {
         let prepared = self.prepare(before.as_deref(), plan, loaded).await?;
         let same_overlay =
@@ -165,7 +180,8 @@ impl Publisher {
         let mut warnings: Vec<_> = plan.unresolved.iter().map(|(service, host)| unresolved(service, host)).collect();
         let generation = plan.snapshot.generation;
         self.note_replacements(&plan);
-        self.install(before.as_deref(), plan, versions);
+        self.install_protocols(&plan.desired, protocols.as_ref());
+        self.install(before.as_deref(), plan, versions, protocols);
         let now = self.current.borrow().clone().expect("just installed");
         self.sources.replace(opened, &now);
         self.sources.set_shadows(self.shadows(&now));
@@ -264,6 +280,7 @@ impl Publisher {
         while let Some(loaded) = loading.next().await {
             match loaded {
                 Ok((key, _, Ok(version))) => drop(versions.insert(key, version)),
+                Ok((_, services, Err(message))) if services.is_empty() => problems.push(ChangeProblem::plain(message)),
                 Ok((_, services, Err(message))) => {
                     problems.extend(services.iter().map(|service| ChangeProblem::of(service, message.clone())));
                 }
@@ -404,7 +421,13 @@ impl Publisher {
         }
     }
 
-    fn install(&mut self, before: Option<&Published>, plan: Plan, versions: Versions) {
+    fn install(
+        &mut self,
+        before: Option<&Published>,
+        plan: Plan,
+        versions: Versions,
+        protocols: Option<PublishedProtocols>,
+    ) {
         let mut retired: Vec<Weak<Version>> = before.map_or_else(Vec::new, |before| before.retired.clone());
         let old = before.into_iter().flat_map(|before| &before.versions);
         retired.extend(old.filter(|(key, _)| !versions.contains_key(*key)).map(|(_, version)| Arc::downgrade(version)));
@@ -422,7 +445,8 @@ impl Publisher {
                 waiting: service.waiting,
             })
             .collect();
-        let published = Published { desired, snapshot, services, versions, retired };
+        let protocols = protocols.or_else(|| before.map(|before| before.protocols.clone())).unwrap_or_default();
+        let published = Published { desired, snapshot, services, protocols, versions, retired };
         self.current.send_replace(Some(Arc::new(published)));
     }
 

@@ -18,7 +18,7 @@ use crate::{
         history::HistoryKind,
     },
     model::{Percent, PluginKind, PluginName, ServiceName, VersionId},
-    plugin::Version,
+    plugin::{StoredVersion, Version},
 };
 
 impl Publisher {
@@ -92,12 +92,30 @@ impl Publisher {
         }
         desired.canaries.remove(plugin);
         let bound = desired.bound(plugin);
+        self.must_not_be_pinned(plugin, &stored)?;
+        let protocols = desired.protocols_of(plugin).join(", ");
+        if desired.base(plugin).is_none() && !protocols.is_empty() {
+            let detail = format!("plugin {plugin} is in use by protocol {protocols}, and nothing else brings it");
+            return Err(Refusal::Conflict(detail));
+        }
         if desired.base(plugin).is_none() && !bound.is_empty() {
             let problems = bound.iter().map(|service| ChangeProblem::of(service, "it uses the plugin")).collect();
             return Err(Refusal::invalid(format!("plugin {plugin} is in use, and nothing else brings it"), problems));
         }
         let draft = Draft { forgotten: Some(plugin.clone()), ..Draft::of(desired) };
         Ok(Intent::of_plugin(draft, HistoryKind::OverlayRemoved, plugin, None, "uploaded versions are forgotten"))
+    }
+
+    /// A version that a transaction keeps to is needed until that has ended.
+    fn must_not_be_pinned(&self, plugin: &PluginName, stored: &[StoredVersion]) -> Result<(), Refusal> {
+        let mut pins = self.transactions.coordinator.pins_of(plugin);
+        pins.retain(|version, _| stored.iter().any(|stored| stored.id == *version));
+        match pins.into_iter().next() {
+            Some((version, count)) => Err(Refusal::Conflict(format!(
+                "{count} transactions keep to version {version} of plugin {plugin} until they end"
+            ))),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn start_canary(
@@ -126,7 +144,7 @@ impl Publisher {
                 must_have_service(&desired, service)?;
                 return Err(Refusal::Conflict(format!("service {service} does not use plugin {plugin}")));
             }
-            None if bound.is_empty() => {
+            None if bound.is_empty() && desired.protocols_of(plugin).is_empty() => {
                 return Err(Refusal::Conflict(format!("no service uses plugin {plugin}")));
             }
             _ => {}
@@ -136,6 +154,8 @@ impl Publisher {
         desired.canaries.insert(plugin.clone(), Canary { version, percent, service, started_at, number });
         let what = if desired.is_source(plugin) {
             format!("version {version} is asked in the shadow of the one in use, and nothing that it says is in force")
+        } else if bound.is_empty() {
+            format!("{} % of new transactions begin with version {version}", percent.get())
         } else {
             format!("{} % of requests go to version {version}", percent.get())
         };
