@@ -1,1 +1,5 @@
+//! The coordinator without sockets: virtual time, a simulated disk, simulated participants.
 
+mod protocols;
+mod simulation;
+mod world;

@@ -1,0 +1,39 @@
+//! Protocols for tests: the stock components, and liars written down here.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use serde_json::Map;
+
+use crate::{
+    model::{Clock, PluginName, VersionId},
+    plugin::tests::guest::runtime,
+    transactions::{ComponentProtocol, Pin, Pinned, Protocol, ProtocolInForce, Protocols},
+};
+
+const STOCK: &str = "../plugins/built/transaction";
+
+/// All four, as `make plugins` builds them; where they are not built, a test says so and proves nothing.
+pub fn stock() -> Option<Protocols> {
+    let mut protocols = Protocols::new();
+    for name in ["two-phase-commit", "saga", "tcc", "message"] {
+        let path = Path::new(STOCK).join(format!("{name}.wasm"));
+        let Ok(bytes) = fs::read(&path) else {
+            eprintln!("{} is not built: make plugins", path.display());
+            return None;
+        };
+        let plugin: PluginName = name.parse().expect("a name");
+        let version = runtime().load(&plugin, &bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let pin = pin(name, version.id());
+        let protocol = ComponentProtocol::new(version, &pin, Clock::start(), 1).expect("it takes no settings");
+        protocols.insert(name.to_owned(), in_force(pin, Arc::new(protocol)));
+    }
+    Some(protocols)
+}
+
+pub fn pin(plugin: &str, version: VersionId) -> Pin {
+    Pin { plugin: plugin.parse().expect("a name"), version, settings: Map::new(), memory_bytes_max: 16 << 20 }
+}
+
+pub fn in_force(pin: Pin, protocol: Arc<dyn Protocol>) -> ProtocolInForce {
+    ProtocolInForce { incumbent: Pinned { pin, protocol }, candidate: None, timeout: Duration::from_secs(35) }
+}
