@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{failure::EXIT_CODES, registry::RegistryCommand};
+use super::{failure::EXIT_CODES, registry::RegistryCommand, transaction::TransactionCommand};
 use crate::model::{Percent, PluginKind, PluginName, ServiceName, VersionId};
 
 /// An API gateway whose every policy is a WebAssembly component, replaceable while traffic flows.
@@ -33,6 +33,9 @@ pub(super) enum Command {
     /// Register instances of services, and look at those that are
     #[command(subcommand)]
     Registry(RegistryCommand),
+    /// Look at distributed transactions, begin them, and help those that are stuck
+    #[command(subcommand)]
+    Transaction(TransactionCommand),
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ mod problem_document;
 mod registry;
 mod run;
 mod service;
+mod transaction;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Plugin(command) => plugin::run(command, json),
         Command::Service(command) => service::run(command),
         Command::Registry(command) => registry::run(command),
+        Command::Transaction(command) => transaction::run(command),
     };
     match done {
         Ok(output) => {

@@ -26,7 +26,9 @@ use crate::{
     plugin::ComponentStore,
     registry::Registry,
     storage::Storage,
-    telemetry::{EndpointGauges, FailoverGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges},
+    telemetry::{
+        EndpointGauges, FailoverGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges, TransactionGauges,
+    },
     transactions::Coordinator,
 };
 
@@ -121,6 +123,7 @@ impl Control {
             failover: current.snapshot.services.iter().map(|service| self.failover_gauges(service)).collect(),
             health_batches_dropped: self.monitor.batches_dropped(),
             registry: self.registry_gauges(),
+            transactions: self.transaction_gauges(),
         }
     }
 
@@ -145,6 +148,23 @@ impl Control {
             heartbeats: figures.heartbeats,
             waiting: super::api::WAITS_MAX - self.waits.available_permits(),
             commits: [("durable", figures.commits), ("failed", figures.commits_failed)],
+        }
+    }
+
+    fn transaction_gauges(&self) -> TransactionGauges {
+        let figures = self.transactions.figures();
+        let calls = [
+            ("succeeded", figures.calls_succeeded),
+            ("refused", figures.calls_refused),
+            ("unclear", figures.calls_unclear),
+        ];
+        TransactionGauges {
+            live: figures.live,
+            begun: figures.begun,
+            ended: [("succeeded", figures.succeeded), ("failed", figures.failed), ("stopped", figures.stopped)],
+            hazards: figures.hazards,
+            calls,
+            commits: figures.commits,
         }
     }
 }

@@ -11,7 +11,7 @@ use prometheus_client::{
 use super::{
     page::Page,
     process::ProcessFigures,
-    registry::{EndpointKey, Gauges, Metrics, PluginKey, RegistryGauges, SourceGauges},
+    registry::{EndpointKey, Gauges, Metrics, PluginKey, RegistryGauges, SourceGauges, TransactionGauges},
     totals::{EndpointTotals, PluginTotals, RouteTotals},
 };
 use crate::model::Outcome;
@@ -58,6 +58,7 @@ impl Collector for Metrics {
         let gauges = self.gauges();
         encode_gauges(&mut page, &gauges)?;
         encode_registry(&mut page, &gauges.registry)?;
+        encode_transactions(&mut page, &gauges.transactions)?;
         encode_workers(&mut page, self)?;
         encode_control(&mut page, self)?;
         encode_process(&mut page, self)
@@ -281,6 +282,24 @@ fn encode_registry(page: &mut Page, registry: &RegistryGauges) -> fmt::Result {
     )
 }
 
+fn encode_transactions(page: &mut Page, transactions: &TransactionGauges) -> fmt::Result {
+    let TransactionGauges { live, begun, ended, hazards, calls, commits } = transactions;
+    page.gauge("sluice_transactions_live", "Transactions that have not ended.", [([], *live as f64)])?;
+    page.counter("sluice_transactions_begun", "Transactions begun.", [([], *begun)])?;
+    page.counter(
+        "sluice_transactions",
+        "Transactions that ended, by how.",
+        ended.iter().map(|(outcome, count)| ([("outcome", *outcome)], *count)),
+    )?;
+    page.counter("sluice_transaction_hazards", "Times that a transaction stopped in hazard.", [([], *hazards)])?;
+    page.counter(
+        "sluice_transaction_calls",
+        "Calls to participants, by what was answered.",
+        calls.iter().map(|(answer, count)| ([("answer", *answer)], *count)),
+    )?;
+    page.counter("sluice_transaction_commits", "Changes of transactions written to the store.", [([], *commits)])
+}
+
 fn encode_workers(page: &mut Page, metrics: &Metrics) -> fmt::Result {
     let workers = metrics.workers();
     let numbers: Vec<_> = workers.iter().map(|(number, _)| number.to_string()).collect();
@@ -410,6 +429,11 @@ mod tests {
                 held_back: true,
             }],
             registry: RegistryGauges { held: vec![("orders".to_owned(), 7)], ..RegistryGauges::default() },
+            transactions: TransactionGauges {
+                live: 3,
+                ended: [("succeeded", 5), ("failed", 1), ("stopped", 0)],
+                ..TransactionGauges::default()
+            },
         });
         metrics
     }
@@ -442,6 +466,8 @@ mod tests {
             "sluice_adoption_gap_seconds_count 1",
             "sluice_generation 9.0",
             r#"sluice_registry_held_leases{service="orders"} 7.0"#,
+            "sluice_transactions_live 3.0",
+            r#"sluice_transactions_total{outcome="succeeded"} 5"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
         }

@@ -52,6 +52,12 @@
 //! | `sluice_registry_waiting_queries` | gauge | | requests that wait for a change |
 //! | `sluice_registry_heartbeats_total` | counter | | what instances said of themselves |
 //! | `sluice_registry_commits_total` | counter | `result` | durable, failed |
+//! | `sluice_transactions_live` | gauge | | distributed transactions that have not ended |
+//! | `sluice_transactions_begun_total` | counter | | since the gateway started |
+//! | `sluice_transactions_total` | counter | `outcome` | ended: succeeded, failed, stopped |
+//! | `sluice_transaction_hazards_total` | counter | | stopped in hazard: an operator has to look |
+//! | `sluice_transaction_calls_total` | counter | `answer` | calls to participants: succeeded, refused, unclear |
+//! | `sluice_transaction_commits_total` | counter | | changes written to the store |
 //! | `sluice_build_info` | gauge | `version` | always 1 |
 //! | `process_cpu_seconds_total` | counter | | user and system |
 //! | `process_resident_memory_bytes` | gauge | | in RAM |

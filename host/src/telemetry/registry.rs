@@ -81,6 +81,7 @@ pub struct Gauges {
     /// Completions that health policies never saw, in batches.
     pub health_batches_dropped: u64,
     pub registry: RegistryGauges,
+    pub transactions: TransactionGauges,
 }
 
 /// Of the registry of services.
@@ -96,6 +97,21 @@ pub struct RegistryGauges {
     pub waiting: usize,
     /// By what became of them.
     pub commits: [(&'static str, u64); 2],
+}
+
+/// Of distributed transactions.
+#[derive(Clone, Debug, Default)]
+pub struct TransactionGauges {
+    /// That have not ended.
+    pub live: usize,
+    pub begun: u64,
+    /// By how they ended.
+    pub ended: [(&'static str, u64); 3],
+    pub hazards: u64,
+    /// Calls to participants, by what was answered.
+    pub calls: [(&'static str, u64); 3],
+    /// Changes made durable, or tried to be.
+    pub commits: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -96,6 +96,11 @@ pub struct Summary {
     /// Milliseconds since 1970.
     pub created_ms: u64,
     pub updated_ms: u64,
+    /// What its client has asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Decision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     /// What is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hazard: Option<String>,
@@ -115,6 +120,8 @@ impl Summary {
             version: standing.version,
             created_ms: standing.created_ms,
             updated_ms: standing.updated_ms,
+            asked: standing.facts.asked,
+            decision: standing.facts.decision,
             hazard: standing.facts.hazard.clone(),
             last_error: worst.map(|trouble| trouble.last_error.clone()),
         }
@@ -127,10 +134,6 @@ pub struct Details {
     #[serde(flatten)]
     pub summary: Summary,
     pub settings: Map<String, Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub asked: Option<Decision>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
     /// When it expires, in milliseconds since 1970; absent where it does not any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<u64>,
@@ -180,8 +183,6 @@ impl Details {
         Self {
             summary: Summary::of(gid.clone(), &standing_now),
             settings: submitted.pin.settings.clone(),
-            asked: facts.asked,
-            decision: facts.decision,
             expires_ms: standing
                 .expires_ms
                 .filter(|_| is_open && !(standing.expiry_ends_with_asking && facts.complete)),

@@ -21,7 +21,7 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{consul, problem::Problem};
+use super::{consul, problem::Problem, transactions};
 
 /// What a listener asks of its clients.
 #[derive(Clone, Debug)]
@@ -50,9 +50,10 @@ pub enum Caller {
     Service,
 }
 
-/// What services may do with a token of their own: register, send heartbeats, look up.
+/// What services may do with a token of their own: register, send heartbeats, look up, and use transactions.
 fn is_for_services(path: &str) -> bool {
-    is_consul(path) || path == "/register" || path.starts_with("/register/")
+    let is_registry = is_consul(path) || path == "/register" || path.starts_with("/register/");
+    is_registry || transactions::is_for_services(path)
 }
 
 /// Whether Consul's clients ask, who expect its plain-text errors.

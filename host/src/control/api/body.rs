@@ -31,7 +31,12 @@ pub async fn bytes(request: Request, bytes_max: usize) -> Result<Bytes, Problem>
 
 /// A JSON object; `{}` where there is no body.
 pub async fn json_object(request: Request) -> Result<Map<String, Value>, Problem> {
-    let bytes = bytes(request, JSON_BYTES_MAX).await?;
+    json_object_within(request, JSON_BYTES_MAX).await
+}
+
+/// The same, of another size.
+pub async fn json_object_within(request: Request, bytes_max: usize) -> Result<Map<String, Value>, Problem> {
+    let bytes = bytes(request, bytes_max).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
     }

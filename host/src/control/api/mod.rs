@@ -10,6 +10,7 @@ mod problem;
 mod registry;
 mod server;
 mod services;
+mod transactions;
 
 pub use access::{Access, Tokens};
 pub use body::UPLOADS_MAX;
@@ -37,7 +38,7 @@ use problem::Problem;
     info(
         title = "Sluice",
         description = "Control API of the gateway. Under /v1/ it speaks the agent, catalog, health and \
-            status parts of Consul's HTTP API, which Consul documents."
+            status parts of Consul's HTTP API, and under /api/dtmsvr/ DTM's, which those document."
     ),
     paths(
         plugins::list,
@@ -56,6 +57,24 @@ use problem::Problem;
         registry::register,
         registry::deregister,
         registry::deregister_id,
+        transactions::short::commit,
+        transactions::own::list,
+        transactions::own::begin,
+        transactions::one::show,
+        transactions::one::submit,
+        transactions::one::abort,
+        transactions::one::enlist,
+        transactions::one::retry,
+        transactions::one::stop,
+        transactions::protocols::list,
+        transactions::dtm::new_gid,
+        transactions::dtm::query,
+        transactions::dtm::all,
+        transactions::dtm::prepare,
+        transactions::dtm::submit,
+        transactions::dtm::abort,
+        transactions::dtm::register_branch,
+        transactions::dtm::force_stop,
         operation::reload,
         operation::listeners,
         operation::history,
@@ -87,11 +106,12 @@ pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
         .route("/healthz", get(operation::health))
         .route("/readyz", get(operation::ready))
         .route("/openapi.json", get(async || Json(Document::openapi())))
+        .with_state(Arc::clone(&control))
+        .merge(transactions::routes(control.transactions.clone()))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /openapi.json"))
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer this method; see /openapi.json")
         })
-        .with_state(Arc::clone(&control))
         .merge(super::dashboard::routes())
         .merge(consul::routes(control))
         .layer(middleware::from_fn_with_state(access, access::guard))

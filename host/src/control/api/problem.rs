@@ -9,6 +9,9 @@ use utoipa::ToSchema;
 
 use crate::control::change::{ChangeProblem, Refusal};
 
+/// Whatever keeps the gateway from doing something for now is over in seconds, or somebody has to look.
+const RETRY_AFTER_S: &str = "1";
+
 /// `application/problem+json`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -56,6 +59,9 @@ impl IntoResponse for Problem {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
         response
     }

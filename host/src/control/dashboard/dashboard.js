@@ -8,6 +8,9 @@ const REQUEST_TIMEOUT_MS = 5000;
 const CHANGE_TIMEOUT_MS = 60000;
 const SPARK_POINTS = 60;
 const EVENTS_SHOWN = 50;
+const HAZARDS = "/transactions?status=hazard&limit=20";
+// To find them many transactions are looked through.
+const HAZARDS_EVERY_POLLS = 10;
 
 const byId = (id) => document.getElementById(id);
 
@@ -290,6 +293,27 @@ function eventList(entries) {
       h("span", {}, entry.message))));
 }
 
+/** What has become of transactions since the start, and those that wait for an operator. */
+function transactionPanel({ figures, transactions, next }) {
+  const { live, succeeded, failed, stopped } = figures;
+  const hazards = table(transactions, (it) => it.gid, [
+    ["in hazard", (it) => h("code", {}, it.gid), "l"],
+    ["protocol", (it) => it.protocol, "l"],
+    ["since", (it) => time(it.updated_at), "l"],
+    ["why", (it) => h("span", { class: "bad" }, it.hazard), "l"],
+    ["", (it) => button("retry", `Transaction ${it.gid}: go on and try again?`,
+      "POST", `/transactions/${it.gid}/retry`, {})],
+    ["", (it) => button("stop", `Transaction ${it.gid}: call nothing more? Its participants may disagree.`,
+      "POST", `/transactions/${it.gid}/stop`, {})],
+  ]);
+  return [
+    h("p", {}, figure(count(live), "under way"), figure(count(succeeded), "succeeded"), figure(count(failed), "failed"),
+      figure(count(stopped), "stopped")),
+    transactions.length > 0 && hazards,
+    next !== null && h("p", { class: "faint" }, "only the newest are looked through for hazards"),
+  ];
+}
+
 function listenerTable(listeners) {
   return table(listeners, (listener) => listener.address, [
     ["listener", (l) => h("code", {}, l.address), "l"],
@@ -303,11 +327,13 @@ function summary(services) {
   return `${short(perSecond)} attempts/s, ${count(inFlight)} requests in flight`;
 }
 
-function page({ listeners, services, plugins, entries }, now) {
+function page(shown, now) {
+  const { listeners, services, plugins, entries } = shown;
   const section = (title, content, style) => [h("h2", {}, title), h("section", { class: style }, content)];
   return h("main", { id: "main" },
     section("Services", services.map((service) => serviceCard(service, now)), "cards"),
     section("Plugin versions", pluginTable(plugins, services, now), "panel"),
+    section("Transactions", transactionPanel(shown), "panel"),
     section("Events", entries.length > 0 ? eventList(entries) : "nothing yet", "panel"),
     section("Listeners", listenerTable(listeners), "panel"));
 }
@@ -316,14 +342,17 @@ function page({ listeners, services, plugins, entries }, now) {
 
 const busy = new Set();
 let timer;
+let polls = 0;
+let hazards;
 
 async function poll() {
   clearTimeout(timer);
   try {
     const answers = await Promise.all(
-      ["/listeners", "/services", "/plugins", "/history"].map((path) => call("GET", path)));
+      ["/listeners", "/services", "/plugins", "/history", "/protocols"].map((path) => call("GET", path)));
+    if (polls++ % HAZARDS_EVERY_POLLS === 0) hazards = await call("GET", HAZARDS);
     const now = performance.now();
-    const shown = Object.assign({}, ...answers);
+    const shown = Object.assign({}, ...answers, hazards);
     morph(byId("main"), page(shown, now));
     byId("totals").textContent = summary(shown.services);
     forget(now);
@@ -362,6 +391,7 @@ async function change(button) {
     say(false, `Nothing has changed: ${error.message}`);
   }
   busy.delete(text);
+  polls = 0;
   await poll();
 }
 
