@@ -239,6 +239,9 @@ pub fn registered(
     problems: &mut Problems,
 ) -> Vec<Branch> {
     let id = request.required_text("branch_id", problems);
+    if enlisted.len() >= BRANCHES_MAX {
+        request.note(problems, format!("a transaction has at most {BRANCHES_MAX} branches"));
+    }
     match enlisted.iter().find(|branch| branch.id == id) {
         Some(known) if known.operations == operations => Vec::new(),
         Some(_) => {
