@@ -93,7 +93,12 @@ fn what_is_no_plugin_is_refused_with_clear_words_and_changes_nothing() {
         ("a core module", wat("core-module"), 422, &["is a core module, not a component", "sluice plugin build"]),
         ("the wrong world", wat("wrong-world"), 422, &["is no plugin: it exports none of sluice:plugin/{balancer"]),
         ("half a balancer", wat("half-a-balancer"), 422, &["lacks exports", "sluice:plugin/policy@0.1", "pick"]),
-        ("another kind", of_kind("event-handler"), 422, &["is a plugin of kind event-handler", "not available in this version"]),
+        (
+            "another kind",
+            of_kind("event-handler"),
+            422,
+            &["is a plugin of kind event-handler", "not available in this version"],
+        ),
         ("an import of the shell", built("imports-unknown"), 422, &["intruder:host/shell", "it may import"]),
         ("cut in the first bytes", good[..6].to_vec(), 422, &["is cut short"]),
         ("cut in the middle", good[..good.len() / 2].to_vec(), 422, &["is damaged, or cut short"]),

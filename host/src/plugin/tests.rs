@@ -8,4 +8,5 @@ mod imports;
 mod loading;
 mod real;
 mod real_failover;
+mod real_transaction;
 mod waiting;

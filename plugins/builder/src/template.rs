@@ -12,6 +12,7 @@ include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 const MANIFEST: &str = include_str!("../template/Cargo.toml.in");
 const BALANCER: &str = include_str!("../template/src/balancer.rs.in");
 const FAILOVER: &str = include_str!("../template/src/failover.rs.in");
+const TRANSACTION: &str = include_str!("../template/src/transaction.rs.in");
 /// The versions of the SDK's dependencies that it is tested with; cargo leaves out what the crate does not use.
 const LOCK: &str = include_str!("../../Cargo.lock");
 const IGNORED: &str = "/target/\n/*.wasm\n";
@@ -85,8 +86,9 @@ pub fn new_crate(dir: &Path, name: &str, kind: &str) -> Result<()> {
     let source = match kind {
         "balancer" => BALANCER,
         "failover" => FAILOVER,
+        "transaction" => TRANSACTION,
         _ => bail!(
-            "there is no template for a {kind} in this version; there is one for a balancer and one for a failover"
+            "there is no template for a {kind} in this version; there is one for a balancer, a failover and a transaction"
         ),
     };
     check_name(name)?;

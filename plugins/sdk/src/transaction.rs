@@ -31,7 +31,7 @@ pub trait Protocol: Sized + 'static {
     /// nothing is stored. Has 50 ms of CPU.
     fn plan(&self, request: &Request, enlisted: &[Branch], problems: &mut Problems) -> Vec<Branch>;
 
-    /// What comes next. The same view must always have the same answer: recovery is asking again. Has 5 ms of CPU.
+    /// What comes next. The same view must always have the same answer: recovery is asking again. Has 20 ms of CPU.
     fn next(&self, view: &View) -> Step;
 }
 
@@ -132,9 +132,6 @@ pub fn plan(protocol: &impl Protocol, request: &str, enlisted: &[Branch]) -> Res
         return Err(problems.finish());
     };
     let branches = protocol.plan(&Request::whole(&request), enlisted, &mut problems);
-    if enlisted.len() + branches.len() > request::BRANCHES_MAX {
-        problems.note("", format!("a transaction has at most {} branches", request::BRANCHES_MAX));
-    }
     let problems = problems.finish();
     if problems.is_empty() { Ok(branches) } else { Err(problems) }
 }

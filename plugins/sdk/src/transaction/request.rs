@@ -20,9 +20,9 @@ pub struct Problems(Vec<Problem>);
 
 impl Problems {
     /// `path` is a JSON Pointer (RFC 6901) into the request; empty for the whole.
-    pub fn note(&mut self, path: &str, message: impl Into<String>) {
+    pub fn note(&mut self, path: &str, message: &str) {
         if self.0.len() < PROBLEMS_MAX {
-            self.0.push(Problem { path: path.to_owned(), message: message.into() });
+            self.0.push(Problem { path: path.to_owned(), message: message.to_owned() });
         }
     }
 
@@ -59,14 +59,23 @@ impl<'a> Request<'a> {
     }
 
     /// Notes something that is wrong with this part.
-    pub fn note(&self, problems: &mut Problems, message: impl Into<String>) {
+    pub fn note(&self, problems: &mut Problems, message: &str) {
         problems.note(&self.path, message);
+    }
+
+    /// Notes something that is wrong with an entry of this table, or that it is not there.
+    pub fn note_entry(&self, key: &str, problems: &mut Problems, message: &str) {
+        problems.note(&self.entry_path(key), message);
+    }
+
+    fn entry_path(&self, key: &str) -> String {
+        self.path.clone() + &pointer(key)
     }
 
     /// An entry of this table; none where it is not given, or null.
     pub fn get(&self, key: &str) -> Option<Request<'a>> {
         let value = self.value.get(key).filter(|value| **value != Value::Null)?;
-        Some(Self::at(self.path.clone() + &pointer(key), value))
+        Some(Self::at(self.entry_path(key), value))
     }
 
     /// A text that may be left out; empty then.
@@ -86,7 +95,7 @@ impl<'a> Request<'a> {
         match self.get(key).map(|entry| entry.value) {
             Some(Value::Text(text)) if !text.is_empty() => text.clone(),
             _ => {
-                problems.note(&(self.path.clone() + &pointer(key)), "must be given, as a text that is not empty");
+                self.note_entry(key, problems, "must be given, as a text that is not empty");
                 String::new()
             }
         }
@@ -100,7 +109,7 @@ impl<'a> Request<'a> {
         }
         if !["service://", "http://", "https://"].iter().any(|scheme| target.starts_with(scheme)) {
             let message = "must be a URL of http or https, or service:// with a service's name and a path";
-            problems.note(&(self.path.clone() + &pointer(key)), message);
+            self.note_entry(key, problems, message);
         }
         Some(target)
     }
@@ -110,7 +119,7 @@ impl<'a> Request<'a> {
         if matches!(self.get(key).map(|entry| entry.value), Some(Value::Text(text)) if !text.is_empty()) {
             return self.target(key, problems).unwrap_or_default();
         }
-        problems.note(&(self.path.clone() + &pointer(key)), "must be given, as the URL to call");
+        self.note_entry(key, problems, "must be given, as the URL to call");
         String::new()
     }
 
@@ -142,16 +151,15 @@ impl<'a> Request<'a> {
 
     /// As `list`, where there must be at least one, each of them an object, and at most [`BRANCHES_MAX`].
     pub fn entries(&self, key: &str, problems: &mut Problems) -> Vec<Request<'a>> {
-        let path = self.path.clone() + &pointer(key);
         let mut entries = match self.get(key) {
             Some(entry) if !matches!(entry.value.list(), Some([])) => entry.elements(problems),
             _ => {
-                problems.note(&path, "must be given, with at least one entry");
+                self.note_entry(key, problems, "must be given, with at least one entry");
                 Vec::new()
             }
         };
         if entries.len() > BRANCHES_MAX {
-            problems.note(&path, format!("must have at most {BRANCHES_MAX} entries"));
+            self.note_entry(key, problems, &format!("must have at most {BRANCHES_MAX} entries"));
             entries.truncate(BRANCHES_MAX);
         }
         entries.retain(|entry| {
@@ -168,7 +176,7 @@ impl<'a> Request<'a> {
     pub fn only(&self, known: &[&str], problems: &mut Problems) {
         let Value::Table(entries) = self.value else { return };
         for (key, _) in entries.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
-            problems.note(&(self.path.clone() + &pointer(key)), format!("unknown; known are {}", known.join(", ")));
+            self.note_entry(key, problems, &format!("unknown; known are {}", known.join(", ")));
         }
     }
 
@@ -185,7 +193,7 @@ impl<'a> Request<'a> {
         };
         let given = entry.value.integer().filter(|index| *index < payloads);
         if given.is_none() {
-            entry.note(problems, format!("must be an index into payloads, of which there are {payloads}"));
+            entry.note(problems, &format!("must be an index into payloads, of which there are {payloads}"));
         }
         given
     }
@@ -223,7 +231,7 @@ pub fn coordinated(request: &Request, names: [&str; 3], problems: &mut Problems)
         let given = entry.get("id").map(|_| entry.required_text("id", problems));
         let id = given.unwrap_or_else(|| numbered(index));
         if branches.iter().any(|branch| branch.id == id) {
-            entry.note(problems, format!("must have an id of its own: an earlier branch is called {id}"));
+            entry.note(problems, &format!("must have an id of its own: an earlier branch is called {id}"));
         }
         branches.push(Branch { id, operations, after: Vec::new(), payload: entry.payload(index, payloads, problems) });
     }
@@ -239,10 +247,13 @@ pub fn registered(
     problems: &mut Problems,
 ) -> Vec<Branch> {
     let id = request.required_text("branch_id", problems);
+    if enlisted.len() >= BRANCHES_MAX {
+        request.note(problems, &format!("a transaction has at most {BRANCHES_MAX} branches"));
+    }
     match enlisted.iter().find(|branch| branch.id == id) {
         Some(known) if known.operations == operations => Vec::new(),
         Some(_) => {
-            problems.note("/branch_id", format!("must be new: a branch {id} is registered already, with other URLs"));
+            problems.note("/branch_id", &format!("must be new: a branch {id} is registered already, with other URLs"));
             Vec::new()
         }
         None => {

@@ -72,15 +72,17 @@ fn ordered(orders: &Request, steps: usize, problems: &mut Problems) -> Vec<Vec<u
     for (step, before) in entries {
         let path = format!("{}/{step}", orders.path());
         let Some(after) = step.parse().ok().and_then(|step: usize| after.get_mut(step)) else {
-            problems
-                .note(orders.path(), format!("must have steps' indices as its keys, 0 to {}", steps.saturating_sub(1)));
+            problems.note(
+                orders.path(),
+                &format!("must have steps' indices as its keys, 0 to {}", steps.saturating_sub(1)),
+            );
             continue;
         };
         for before in Request::at(path, before).elements(problems) {
             match before.value().integer().filter(|index| (*index as usize) < steps) {
                 Some(index) if !after.contains(&index) => after.push(index),
                 Some(_) => {}
-                None => before.note(problems, format!("must be a step's index, 0 to {}", steps.saturating_sub(1))),
+                None => before.note(problems, &format!("must be a step's index, 0 to {}", steps.saturating_sub(1))),
             }
         }
     }
@@ -89,7 +91,7 @@ fn ordered(orders: &Request, steps: usize, problems: &mut Problems) -> Vec<Vec<u
     if reached.len() < steps {
         let stuck: Vec<String> =
             (0..steps).filter(|step| !reached.contains(step)).map(|step| step.to_string()).collect();
-        orders.note(problems, format!("must have no cycle: these steps wait for each other: {}", stuck.join(", ")));
+        orders.note(problems, &format!("must have no cycle: these steps wait for each other: {}", stuck.join(", ")));
     }
     after
 }
