@@ -5,6 +5,7 @@ mod canaries;
 mod changes;
 mod guests;
 mod membership;
+mod own_calls;
 mod restarts;
 mod supervision;
 mod uploads;
@@ -131,7 +132,8 @@ impl Testbed {
     /// The service's instances that pick endpoints for clients: those of the two workers with listeners.
     fn balancers(&self) -> Vec<Value> {
         let instances = self.service()["instances"].as_array().expect("a list").clone();
-        let picks = |one: &Value| one["decides"] == "balancer" && one["worker"].as_u64().is_some_and(|worker| worker < 2);
+        let picks =
+            |one: &Value| one["decides"] == "balancer" && one["worker"].as_u64().is_some_and(|worker| worker < 2);
         instances.into_iter().filter(picks).collect()
     }
 
