@@ -201,10 +201,11 @@ fn a_service_that_there_is_not_and_one_without_room_are_told_apart() {
 #[test]
 fn the_limits_of_a_service_hold_for_the_gateway_too() {
     let mut bed = Testbed::prepare(&guests::first());
-    bed.write_config(&bed.config("circuit = { requests = 1 }"));
+    bed.write_config(&bed.config("timeout = \"1 h\"\ncircuit = { requests = 1 }"));
     bed.run().expect("the gateway starts");
     let (own, origin) = (bed.own(), &bed.origins[0]);
-    let under_way = bed.runtime.spawn(async move { own.call(get("/delay/60000")).await });
+    let under_way =
+        bed.runtime.spawn(async move { own.call(OwnCall { timeout: 100 * LONG, ..get("/delay/600000") }).await });
     wait_until("one is under way", || origin.in_flight() == 1);
     let error = bed.call(get("/")).expect_err("there is no room");
     assert!(matches!(&error, OwnCallError::Unavailable(why) if why.contains("as many requests")), "{error}");
@@ -214,10 +215,13 @@ fn the_limits_of_a_service_hold_for_the_gateway_too() {
 
 #[test]
 fn who_goes_away_cancels_the_call() {
-    let bed = Testbed::start(&guests::first());
+    let mut bed = Testbed::prepare(&guests::first());
+    // Nothing else ends it.
+    bed.write_config(&bed.config("timeout = \"1 h\""));
+    bed.run().expect("the gateway starts");
     let own = bed.own();
     bed.runtime.block_on(async {
-        let mut call = pin!(own.call(get("/delay/60000")));
+        let mut call = pin!(own.call(OwnCall { timeout: 100 * LONG, ..get("/delay/600000") }));
         let under_way = tokio::time::timeout(Duration::from_millis(1), call.as_mut()).await;
         assert!(under_way.is_err(), "it takes a minute");
         wait_until("it has arrived", || bed.origins[0].in_flight() == 1);
@@ -234,7 +238,7 @@ fn no_more_calls_are_under_way_than_may_be() {
     );
     bed.run().expect("the gateway starts");
     let call =
-        |own: Arc<Gateway>| async move { own.call(OwnCall { timeout: 10 * LONG, ..get("/delay/600000") }).await };
+        |own: Arc<Gateway>| async move { own.call(OwnCall { timeout: 100 * LONG, ..get("/delay/600000") }).await };
     let mut calls = tokio::task::JoinSet::new();
     bed.runtime.block_on(async {
         for _ in 0..OWN_CALLS_MAX {
