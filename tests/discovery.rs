@@ -291,7 +291,7 @@ fn what_is_not_granted_is_not_reached_and_is_reported() {
         (format!("http://[::1]:{other}/"), "allow_hosts"),
         (format!("http://127.0.0.2:{other}/"), "allow_hosts"),
         ("http://169.254.169.254/latest/meta-data".to_owned(), "link-local"),
-        ("service://orders/".to_owned(), "not available"),
+        ("service://orders/".to_owned(), "allow_services"),
         ("file:///etc/passwd".to_owned(), "scheme"),
     ] {
         tried(json!({"first": "fetch", "url": url})).says(&["not allowed", said]);
@@ -303,6 +303,33 @@ fn what_is_not_granted_is_not_reached_and_is_reported() {
         gateway.await_history("not-granted", &[path]);
     }
     assert_eq!(endpoints(&gateway, "odd"), 1);
+}
+
+#[test]
+fn a_source_reaches_the_services_that_it_is_granted_through_the_gateway() {
+    let origin = Origin::start("a");
+    let folder = TempDir::new().expect("a temporary folder");
+    let settings = json!({"endpoints": [origin.address()]});
+    let gateway = beside_an_odd_source(folder.path(), &origin, &settings, "allow_services = [\"orders\"]");
+    await_endpoints(&gateway, "odd", 1);
+    let tried = |url: &str| {
+        let settings = json!({"first": "fetch", "url": url});
+        Refused::of(
+            patch(&gateway, "odd", &json!({"discovery": {"plugin": "source", "settings": settings}})).expect(422),
+        )
+    };
+    tried("service://orders/status/203").says(&["answered 203"]);
+    tried("service://orders/echo?a").says(&["answered 200"]);
+    tried("service://orders").says(&["answered 200: a"]);
+    assert!(gateway.metric("sluice_attempts_total", &["service=\"orders\"", "outcome=\"success\""]) >= 3.0);
+    let seen = origin.seen().into_iter().find(|seen| seen.uri == "/echo?a").expect("it has arrived");
+    assert_eq!(
+        (&seen.headers["via"], &seen.headers["host"]),
+        (&"1.1 sluice".parse().unwrap(), &"orders".parse().unwrap())
+    );
+    tried("service://orders/bytes/2000000").says(&["unreachable", "larger than 1048576 bytes"]);
+    tried("service://odd/").says(&["not allowed", "allow_services"]);
+    tried("service://orders:80/").says(&["not allowed", "service://NAME/path"]);
 }
 
 /// One change a second of a large service must cost a share of a core that nobody notices. The share is asserted for an

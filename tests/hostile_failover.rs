@@ -152,7 +152,7 @@ fn what_fails_when_state_is_handed_over_costs_the_state_and_nothing_else() {
         bed.gateway.set_failover("orders", OWN, json!({misdeed: "restore"}));
         let answer = bed.gateway.push(OWN, &rebuilt(&built("failover-hostile"), n));
         let restores = answer["restores"].as_array().expect("a list");
-        assert_eq!(restores.len(), 3, "of both workers and of the watch over health: {answer}");
+        assert_eq!(restores.len(), 4, "of both workers, the inner one and the watch over health: {answer}");
         for restore in restores {
             assert!(text(&restore["problem"]).contains("failed in restore"), "{answer}");
         }

@@ -26,8 +26,8 @@ pub struct OwnCall {
     pub answer_bytes_max: usize,
 }
 
-/// The whole answer to a call of the gateway's own.
-#[derive(Clone, Debug)]
+/// The whole answer to a call of the gateway's own, to a service or to somebody outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnAnswer {
     pub status: StatusCode,
     pub headers: HeaderMap,

@@ -2,6 +2,7 @@
 
 mod calls;
 mod faults;
+mod fetching;
 pub(crate) mod guest;
 mod hostile;
 mod imports;

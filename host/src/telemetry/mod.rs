@@ -65,8 +65,9 @@
 //! | `process_open_fds` | gauge | | file descriptors |
 //! | `process_threads` | gauge | | threads |
 //!
-//! Requests that matched no route have the route `(unrouted)`. The number of series is bounded; labels beyond
-//! the bound are counted together as `(other)`. A series that nothing has used for 15 minutes is dropped.
+//! Requests that matched no route have the route `(unrouted)`, calls that the gateway itself makes `(own)`. The number
+//! of series is bounded; labels beyond the bound are counted together as `(other)`. A series that nothing has used for
+//! 15 minutes is dropped.
 
 mod access_log;
 mod cells;

@@ -80,7 +80,8 @@ pub mod clock {
     }
 }
 
-/// Outbound HTTP, to the hosts in `allow_hosts`. Redirects are not followed.
+/// Outbound HTTP, to the hosts in `allow_hosts` and, under `service://NAME/path`, the gateway's own services in
+/// `allow_services`. Redirects are not followed.
 pub mod http {
     pub use crate::bindings::discovery::sluice::plugin::http::{Error, Request, Response, send};
 

@@ -73,3 +73,10 @@ pub fn traps_on_one_member() -> Vec<u8> {
     let update = "(if (i32.eq (local.get $len) (i32.const 1)) (then unreachable))";
     Guest { update, pick: "(call $answer (i32.const 0))", ..Guest::default() }.component()
 }
+
+/// The second endpoint, then the first, and so on.
+pub fn in_turn() -> Vec<u8> {
+    let pick = "(i32.store (i32.const 1024) (i32.add (i32.const 1) (i32.load (i32.const 1024))))
+        (call $answer (i32.and (i32.const 1) (i32.load (i32.const 1024))))";
+    Guest { pick, ..Guest::default() }.component()
+}

@@ -5,6 +5,7 @@ mod canaries;
 mod changes;
 mod guests;
 mod membership;
+mod own_calls;
 mod restarts;
 mod supervision;
 mod uploads;

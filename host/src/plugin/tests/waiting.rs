@@ -40,7 +40,7 @@ async fn instance(component: &[u8]) -> DiscoveryInstance {
 }
 
 /// Nothing is asked of it here.
-fn outside() -> Arc<Outside> {
+pub fn outside() -> Arc<Outside> {
     let config = ResolverConfig::default();
     let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build();
     Outside::new(

@@ -113,7 +113,10 @@ impl Source {
             timeout_ms: 5_000,
         };
         match http::send(&request) {
-            Ok(response) => format!("answered {}", response.status()),
+            Ok(response) => match http::body(&response, 5_000) {
+                Ok(body) => format!("answered {}: {}", response.status(), String::from_utf8_lossy(&body)),
+                Err(error) => http::in_words(&error),
+            },
             Err(error) => http::in_words(&error),
         }
     }
