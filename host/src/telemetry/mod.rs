@@ -89,6 +89,6 @@ pub use histogram::{Histogram, HistogramSnapshot, LatencySummary};
 pub use process::resident_bytes;
 pub use registry::{
     Change, EndpointGauges, FailoverGauges, Gauges, Metrics, OWN_CALLS, PluginGauges, RegistryGauges, SourceGauges,
-    UNROUTED,
+    TransactionGauges, UNROUTED,
 };
 pub use totals::{EndpointTotals, PluginTotals, RouteTotals};
