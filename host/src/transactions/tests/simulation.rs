@@ -39,6 +39,8 @@ struct History {
     storage: MemoryStorage,
     now_ms: u64,
     wanted: Vec<Wanted>,
+    /// Whether commits are acknowledged before they are durable.
+    disk_lies: bool,
 }
 
 /// What a client wants, and has learned.
@@ -76,6 +78,18 @@ fn whatever_is_killed_lost_delayed_and_doubled_every_transaction_ends_and_all_le
     }
 }
 
+/// The tests' own test: a disk that forgets what it has acknowledged must show.
+#[test]
+fn a_store_that_acknowledges_too_early_is_found_out() {
+    let Some(protocols) = stock() else { return };
+    let is_found_out = |seed| {
+        let mut history = History::begin(seed);
+        history.disk_lies = true;
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(history.live(&protocols)))).is_err()
+    };
+    assert!((1..200).any(is_found_out), "200 histories on a disk that lies showed nothing");
+}
+
 impl History {
     fn begin(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -87,7 +101,7 @@ impl History {
         };
         let world = World::new(random.u64(..), weather);
         let wanted = (0..random.usize(1..5)).map(|number| wanted(&mut random, number)).collect();
-        Self { seed, world, storage: MemoryStorage::new(), now_ms: 1_700_000_000_000, wanted, random }
+        Self { seed, world, storage: MemoryStorage::new(), now_ms: 1_700_000_000_000, wanted, random, disk_lies: false }
     }
 
     fn live(mut self, protocols: &Protocols) -> Self {
@@ -112,6 +126,9 @@ impl History {
         let runtime = runtime.expect("a runtime starts");
         let (seed, base_ms) = (self.random.u64(..), self.now_ms);
         let (storage, world, wanted) = (self.storage.clone(), self.world.clone(), self.wanted.clone());
+        if self.disk_lies && !to_the_end {
+            storage.acknowledge_too_early();
+        }
         let told = Arc::new(std::sync::Mutex::new(self.wanted.clone()));
         let lives = live(storage, world, protocols.clone(), (seed, base_ms), wanted, Arc::clone(&told));
         let reached_ms = runtime.block_on(async {
