@@ -1,7 +1,8 @@
 //! Moments at which a test ends the process as `kill -9` would: before and after all that must be done in order.
 
 /// Ends the process if `SLUICE_CRASH_AT` names this point, at the time that it counts (`decided:2` is the second time
-/// that a process comes by). Only in debug builds: a release build has none of this.
+/// that a process comes by). Counted from the first submission on, so that what is recovered at the start does not end a
+/// gateway before it serves. Only in debug builds: a release build has none of this.
 pub fn here(point: &'static str) {
     #[cfg(debug_assertions)]
     armed::come_by(point);
@@ -12,14 +13,18 @@ pub fn here(point: &'static str) {
 mod armed {
     use std::sync::{
         OnceLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     };
+
+    /// Where every submission comes by first.
+    const FIRST: &str = "before-begin";
 
     struct Armed {
         point: String,
         passes_left: AtomicU32,
     }
 
+    static HAS_BEGUN: AtomicBool = AtomicBool::new(false);
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
 
     pub fn come_by(point: &str) {
@@ -29,6 +34,9 @@ mod armed {
             Some(Armed { point: point.to_owned(), passes_left: AtomicU32::new(times.parse().unwrap_or(1)) })
         });
         let Some(armed) = armed else { return };
+        if !HAS_BEGUN.fetch_or(point == FIRST, Ordering::SeqCst) && point != FIRST {
+            return;
+        }
         if armed.point == point && armed.passes_left.fetch_sub(1, Ordering::SeqCst) == 1 {
             let own = rustix::process::getpid();
             // Nothing is flushed, nobody is told.
