@@ -10,7 +10,8 @@ use crate::model::transaction::{Branch, Decision, Operation, Phase, Progress, Re
 /// Steps of one transaction that change something; a protocol that has more goes in circles.
 pub const STEPS_MAX: u32 = 10_000;
 
-/// Operations of one transaction that are under way at once.
+/// Operations of one transaction that are under way at once. Of more that a protocol asks for, the others are begun when
+/// it asks again, after an answer.
 pub const UNDER_WAY_MAX: usize = 256;
 
 /// What has become of an operation that the client runs.
@@ -85,8 +86,6 @@ pub enum Violation {
     NothingToUndo { branch: String },
     #[error("it asks for no operation at all")]
     NothingAsked,
-    #[error("more than {UNDER_WAY_MAX} operations would be under way")]
-    TooManyUnderWay,
     #[error("it decides {again}, and {first} is decided")]
     DecidedAgain { first: Decision, again: Decision },
     #[error("it has finished without a decision")]
@@ -233,19 +232,17 @@ impl Machine {
         if asked.is_empty() {
             return Err(Violation::NothingAsked);
         }
-        let mut started = Vec::new();
         for &at in asked {
             self.check_may_run(at)?;
-            if self.progress(at) == Some(&Progress::Idle) && !started.contains(&at) {
-                started.push(at);
-            }
         }
-        if started.len() + self.under_way().len() > UNDER_WAY_MAX {
-            return Err(Violation::TooManyUnderWay);
-        }
-        for &at in &started {
-            if let Some(progress) = self.progress_mut(at) {
+        let room = UNDER_WAY_MAX.saturating_sub(self.under_way().len());
+        let mut started = Vec::new();
+        for &at in asked {
+            if started.len() < room
+                && let Some(progress @ Progress::Idle) = self.progress_mut(at)
+            {
                 *progress = Progress::Running(0);
+                started.push(at);
             }
         }
         Ok(if started.is_empty() { Taken::Nothing } else { Taken::Started(started) })
