@@ -283,7 +283,7 @@ function versionUse({ plugin, version, use }) {
   }
 }
 
-const BAD_EVENTS = new Set(["refused", "fault", "canary-withdrawn", "rolled-back", "warning"]);
+const BAD_EVENTS = new Set(["refused", "fault", "canary-withdrawn", "rolled-back", "warning", "hazard"]);
 
 function eventList(entries) {
   return h("ol", { class: "events" }, entries.slice(0, EVENTS_SHOWN).map((entry) =>
