@@ -1,6 +1,7 @@
 //! What clients and operators want of one transaction that has not ended: durable before they are answered.
 
 use bytes::Bytes;
+use serde_json::{Map, Value};
 
 use super::{
     crash_point,
@@ -110,13 +111,13 @@ impl Driver {
         let Some(protocol) = &self.protocol else {
             return Err(TransactionError::field("/gid", "its protocol cannot be loaded just now: try again later"));
         };
-        let text = serde_json::Value::Object(enlistment.request.clone()).to_string();
+        let text = Value::Object(enlistment.request.clone()).to_string();
         let planned = protocol
             .plan(&text, self.machine.branches())
             .map_err(|fault| TransactionError::Protocol { protocol: self.standing.protocol.clone(), fault })?;
         let planned = planned.map_err(|problems| TransactionError::Invalid(targets::problems(problems)))?;
         if planned.is_empty() {
-            return Err(TransactionError::field("", "makes no branch"));
+            self.expect_there(&enlistment.request, payloads)?;
         }
         let missing = planned.iter().find(|branch| branch.payload.is_some_and(|at| at as usize >= payloads.len()));
         match missing {
@@ -126,6 +127,19 @@ impl Driver {
             }
             None => Ok(planned),
         }
+    }
+
+    /// The protocol has nothing to add: a branch of this id is there, and what the request brings must be there too.
+    fn expect_there(&self, request: &Map<String, Value>, payloads: &[Bytes]) -> Result<(), TransactionError> {
+        let id = request.get("branch_id").and_then(Value::as_str);
+        let Some(there) = self.machine.branches().iter().find(|branch| Some(branch.id.as_str()) == id) else {
+            return Err(TransactionError::field("", "makes no branch"));
+        };
+        let body = there.payload.and_then(|at| self.payloads.get(at as usize));
+        if body == payloads.first() {
+            return Ok(());
+        }
+        Err(TransactionError::OtherContent { gid: self.gid.clone(), field: "data".to_owned() })
     }
 
     /// A client that has had no answer repeats itself.

@@ -67,7 +67,7 @@ pub fn third_party(program: &str) -> Option<PathBuf> {
 pub fn test_python() -> Option<PathBuf> {
     let python = env::var_os("SLUICE_TEST_PYTHON")
         .map_or_else(|| workspace_root().join("target/test-venv/bin/python"), PathBuf::from);
-    let imports = ["-c", "import grpc, websockets, consul"];
+    let imports = ["-c", "import grpc, websockets, consul, dtmcli"];
     let complete =
         python.is_file() && Command::new(&python).args(imports).status().is_ok_and(|status| status.success());
     if complete { Some(python) } else { missing("target/test-venv with the packages of tests/requirements.txt") }

@@ -64,18 +64,14 @@ fn list(client: &Client, statuses: &[String], protocol: Option<&str>, limit: usi
     let filters: String = statuses.chain(protocol).collect();
     let mut path = format!("/transactions?{filters}limit={}", limit.min(PAGE));
     let mut transactions = Vec::new();
-    let mut is_whole = true;
-    loop {
+    let is_whole = loop {
         let page: Page = understood(&client.get(&path)?)?;
         transactions.extend(page.transactions);
         match page.next {
             Some(next) if transactions.len() < limit => path = next,
-            next => {
-                is_whole = next.is_none() && transactions.len() <= limit;
-                break;
-            }
+            next => break next.is_none() && transactions.len() <= limit,
         }
-    }
+    };
     transactions.truncate(limit);
     let rows: Result<Vec<_>, Failure> = transactions.iter().map(|it| understood(it).map(row)).collect();
     let heading = ["TRANSACTION", "PROTOCOL", "STATUS", "BEGUN", "PLUGIN", "VERSION", "TROUBLE"];

@@ -283,7 +283,7 @@ function versionUse({ plugin, version, use }) {
   }
 }
 
-const BAD_EVENTS = new Set(["refused", "fault", "canary-withdrawn", "rolled-back", "warning"]);
+const BAD_EVENTS = new Set(["refused", "fault", "canary-withdrawn", "rolled-back", "warning", "hazard"]);
 
 function eventList(entries) {
   return h("ol", { class: "events" }, entries.slice(0, EVENTS_SHOWN).map((entry) =>
@@ -307,8 +307,8 @@ function transactionPanel({ figures, transactions, next }) {
       "POST", `/transactions/${it.gid}/stop`, {})],
   ]);
   return [
-    h("p", {}, figure(count(live), "under way"), figure(count(succeeded), "succeeded"), figure(count(failed), "failed"),
-      figure(count(stopped), "stopped")),
+    h("div", { class: "head" }, figure(count(live), "under way"), figure(count(succeeded), "succeeded"),
+      figure(count(failed), "failed"), figure(count(stopped), "stopped")),
     transactions.length > 0 && hazards,
     next !== null && h("p", { class: "faint" }, "only the newest are looked through for hazards"),
   ];
