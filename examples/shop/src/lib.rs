@@ -2,10 +2,17 @@
 //!
 //! `inventory` keeps the catalogue and the stock, `payments` charges cards, `orders` takes orders: it reserves
 //! at inventory and charges at payments, *through the gateway*, and gives the reservation back where the
-//! charge is refused. Each runs as two instances that share what they know, as they would share a database:
-//! here a locked file ([`store`]). Every answer names the instance that gave it. Nobody is told where they are: each
-//! registers itself with the gateway while it serves ([`registration`]).
+//! charge is refused. Or it has the gateway's coordinator do all of that as one transaction ([`coordinator`]), of
+//! which the three services are participants ([`participant`], behind a [`barrier`]).
+//!
+//! Each runs as two instances that share what they know, as they would share a database: here a locked file ([`store`]).
+//! So it does not matter which of them is called, nor whether another one began what it ends. Every answer names the
+//! instance that gave it. Nobody is told where they are: each registers itself with the gateway while it serves
+//! ([`registration`]).
 
+pub mod barrier;
+pub mod coordinator;
+pub mod participant;
 pub mod recent;
 pub mod registration;
 pub mod reply;

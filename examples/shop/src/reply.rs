@@ -1,6 +1,6 @@
 //! What a service answers: JSON, or a problem document (RFC 9457).
 
-use std::io;
+use std::{fmt, io};
 
 use axum::{
     Json,
@@ -28,6 +28,12 @@ impl Refusal {
     }
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the store: {error}"))
@@ -45,11 +51,19 @@ impl IntoResponse for Refusal {
 /// Runs what blocks (files, calls to other services) off the threads that serve connections.
 pub async fn blocking<T, F>(status: StatusCode, work: F) -> Response
 where
-    T: serde::Serialize + Send + 'static,
+    T: serde::Serialize,
     F: FnOnce() -> Reply<T> + Send + 'static,
 {
+    answering(move || Ok((status, Json(work()?)).into_response())).await
+}
+
+/// As [`blocking`], where the work knows the whole answer.
+pub async fn answering<F>(work: F) -> Response
+where
+    F: FnOnce() -> Reply<Response> + Send + 'static,
+{
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(value)) => (status, Json(value)).into_response(),
+        Ok(Ok(response)) => response,
         Ok(Err(refusal)) => refusal.into_response(),
         Err(_) => Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the service failed inside").into_response(),
     }

@@ -17,7 +17,7 @@ use axum::{
 use serde_json::json;
 use tokio::{net::TcpListener, signal::unix};
 
-use crate::registration::Registration;
+use crate::{participant, registration::Registration};
 
 /// Who answered.
 const INSTANCE: HeaderName = HeaderName::from_static("x-instance");
@@ -37,8 +37,9 @@ pub struct Instance {
     pub listen: SocketAddr,
     /// Where the other services are reached: `http://host:port`.
     pub gateway: String,
-    /// Where it registers itself, if it does: the gateway's control listener, `http://host:port`.
-    pub register: Option<String>,
+    /// Where it registers itself, if it does, and submits transactions: the gateway's control listener,
+    /// `http://host:port`.
+    pub control: Option<String>,
     pub data: PathBuf,
 }
 
@@ -63,7 +64,7 @@ pub async fn serve(instance: Instance) -> anyhow::Result<()> {
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     let router = router(&instance)?;
     let registration = instance
-        .register
+        .control
         .map(|control| Registration::begin(control, instance.service.name(), instance.name.clone(), address));
     let stopped = async move {
         tokio::select! {
@@ -83,9 +84,18 @@ pub async fn serve(instance: Instance) -> anyhow::Result<()> {
 pub fn router(instance: &Instance) -> anyhow::Result<Router> {
     let name = HeaderValue::from_str(&instance.name).context("an instance's name must be printable ASCII")?;
     let service = match instance.service {
-        Service::Orders => orders::router(Arc::new(orders::Orders::open(instance)?)),
-        Service::Payments => payments::router(Arc::new(payments::Payments::open(instance)?)),
-        Service::Inventory => inventory::router(Arc::new(inventory::Inventory::open(instance)?)),
+        Service::Orders => {
+            let orders = Arc::new(orders::Orders::open(instance)?);
+            orders::router(Arc::clone(&orders)).merge(participant::router(orders))
+        }
+        Service::Payments => {
+            let payments = Arc::new(payments::Payments::open(instance)?);
+            payments::router(Arc::clone(&payments)).merge(participant::router(payments))
+        }
+        Service::Inventory => {
+            let inventory = Arc::new(inventory::Inventory::open(instance)?);
+            inventory::router(Arc::clone(&inventory)).merge(participant::router(inventory))
+        }
     };
     let health = json!({ "status": "ok", "instance": instance.name });
     let naming = middleware::from_fn(move |request: Request, next: Next| {

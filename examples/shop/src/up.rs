@@ -77,7 +77,7 @@ async fn start_and_wait(
         for number in 1..=INSTANCES {
             let name = format!("{}-{number}", service.name());
             let mut command = Command::new(shop);
-            command.args(["serve", service.name(), "--name", &name, "--gateway", &gateway, "--register", &control]);
+            command.args(["serve", service.name(), "--name", &name, "--gateway", &gateway, "--control", &control]);
             command.arg("--end-with-parent").arg("--data").arg(data.join("shop"));
             children.start(&name, command, false)?;
         }

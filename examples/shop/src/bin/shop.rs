@@ -26,9 +26,10 @@ enum Command {
         /// Through which the other services are reached
         #[arg(long, default_value = "http://127.0.0.1:8080")]
         gateway: String,
-        /// The gateway's control listener, where the instance registers itself; without it nobody is told
+        /// The gateway's control listener, where the instance registers itself and submits transactions; without it
+        /// nobody is told of it, and there are no transactions
         #[arg(long, value_name = "URL")]
-        register: Option<String>,
+        control: Option<String>,
         /// What the instance calls itself in every answer and in the registry
         #[arg(long)]
         name: String,
@@ -45,14 +46,14 @@ enum Command {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Serve { service, listen, gateway, register, name, data, end_with_parent } => {
+        Command::Serve { service, listen, gateway, control, name, data, end_with_parent } => {
             if end_with_parent {
                 rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
             }
             let trimmed = |url: String| url.trim_end_matches('/').to_owned();
-            let (gateway, register) = (trimmed(gateway), register.map(trimmed));
+            let (gateway, control) = (trimmed(gateway), control.map(trimmed));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(services::serve(Instance { service, name, listen, gateway, register, data }))?;
+            runtime.block_on(services::serve(Instance { service, name, listen, gateway, control, data }))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Traffic(traffic) => {

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 use super::Instance;
 use crate::{
+    barrier::{Guarded, Operation},
+    participant::{Deed, HOLDS_MAX, Outcome, Part, Participant, nothing_of},
     recent::Recent,
     reply::{Refusal, Reply, blocking},
     store::Store,
@@ -25,14 +27,17 @@ const RESERVATIONS_MAX: usize = 2_000;
 #[derive(Debug)]
 pub struct Inventory {
     instance: String,
-    store: Store<Stock>,
+    store: Store<Guarded<Stock>>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Product {
     name: String,
     price_cents: u64,
+    /// That can be had.
     stock: u64,
+    /// Set aside for orders that are under way.
+    held: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -40,6 +45,8 @@ struct Stock {
     products: BTreeMap<String, Product>,
     /// By the order's id, so that asking again reserves nothing more.
     reservations: Recent<Reservation, RESERVATIONS_MAX>,
+    /// By the order's id: not for good yet.
+    holds: BTreeMap<String, Reservation>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,7 +65,7 @@ struct Wish {
 
 impl Default for Stock {
     fn default() -> Self {
-        let product = |name: &str, price_cents| Product { name: name.to_owned(), price_cents, stock: 100_000 };
+        let product = |name: &str, price_cents| Product { name: name.to_owned(), price_cents, stock: 100_000, held: 0 };
         let products = [
             ("tea", product("Darjeeling, 100 g", 890)),
             ("pot", product("Cast-iron teapot", 4_900)),
@@ -67,6 +74,7 @@ impl Default for Stock {
         Self {
             products: products.into_iter().map(|(sku, product)| (sku.to_owned(), product)).collect(),
             reservations: Recent::default(),
+            holds: BTreeMap::new(),
         }
     }
 }
@@ -77,17 +85,17 @@ impl Inventory {
     }
 
     fn products(&self) -> Reply<Value> {
-        let products = self.store.read(|stock| stock.products.clone())?;
+        let products = self.store.read(|kept| kept.business.products.clone())?;
         Ok(json!({ "instance": self.instance, "products": products }))
     }
 
     fn product(&self, sku: &str) -> Reply<Product> {
-        let product = self.store.read(|stock| stock.products.get(sku).cloned())?;
+        let product = self.store.read(|kept| kept.business.products.get(sku).cloned())?;
         product.ok_or_else(|| Refusal::not_found("product", sku))
     }
 
     fn reserve(&self, wish: Wish) -> Reply<Value> {
-        let reservation = self.store.change(|stock| stock.reserve(&wish))??;
+        let reservation = self.store.change(|kept| kept.business.reserve(&wish))??;
         let Reservation { sku, quantity, price_cents } = reservation;
         Ok(json!({
             "instance": self.instance,
@@ -99,8 +107,23 @@ impl Inventory {
     }
 
     fn release(&self, order: &str) -> Reply<Value> {
-        let released = self.store.change(|stock| Ok::<_, Refusal>(stock.release(order)))??;
+        let released = self.store.change(|kept| Ok::<_, Refusal>(kept.business.release(order)))??;
         Ok(json!({ "instance": self.instance, "order": order, "released": released }))
+    }
+}
+
+impl Participant for Inventory {
+    fn carry_out(&self, operation: Operation<'_>, deed: Deed, part: &Part) -> Reply<Outcome> {
+        let wish = Wish { order: part.order.clone(), sku: part.sku.clone(), quantity: part.quantity };
+        let business = |stock: &mut Stock| match deed {
+            Deed::Hold => stock.hold(&wish),
+            Deed::Settle => stock.settle(&part.order),
+            Deed::Release => stock.give_back(&part.order),
+            Deed::Perform => stock.reserve(&wish).map(|_| ()),
+            Deed::Revert if stock.release(&part.order) == 0 => Err(nothing_of(&part.order)),
+            Deed::Revert => Ok(()),
+        };
+        self.store.change(|kept| Ok::<_, Refusal>(kept.pass(operation, business)))?
     }
 }
 
@@ -109,6 +132,13 @@ impl Stock {
         if let Some(reservation) = self.reservations.get(&wish.order) {
             return Ok(reservation.clone());
         }
+        let reservation = self.take(wish)?;
+        self.reservations.keep(&wish.order, reservation.clone());
+        Ok(reservation)
+    }
+
+    /// Out of the stock, where there is enough.
+    fn take(&mut self, wish: &Wish) -> Reply<Reservation> {
         let product = self.products.get_mut(&wish.sku).ok_or_else(|| Refusal::not_found("product", &wish.sku))?;
         if wish.quantity == 0 {
             return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "quantity: must be 1 or more"));
@@ -117,9 +147,38 @@ impl Stock {
             Refusal::new(StatusCode::CONFLICT, format!("only {} of {:?} are left", product.stock, wish.sku))
         })?;
         let price_cents = product.price_cents.saturating_mul(wish.quantity);
-        let reservation = Reservation { sku: wish.sku.clone(), quantity: wish.quantity, price_cents };
-        self.reservations.keep(&wish.order, reservation.clone());
-        Ok(reservation)
+        Ok(Reservation { sku: wish.sku.clone(), quantity: wish.quantity, price_cents })
+    }
+
+    fn hold(&mut self, wish: &Wish) -> Reply<()> {
+        if self.holds.len() >= HOLDS_MAX {
+            return Err(Refusal::new(StatusCode::CONFLICT, format!("{HOLDS_MAX} orders are under way: no more")));
+        }
+        let reservation = self.take(wish)?;
+        self.product_of(&reservation)?.held += reservation.quantity;
+        self.holds.insert(wish.order.clone(), reservation);
+        Ok(())
+    }
+
+    /// What is held for the order is sold.
+    fn settle(&mut self, order: &str) -> Reply<()> {
+        let hold = self.holds.remove(order).ok_or_else(|| nothing_of(order))?;
+        self.product_of(&hold)?.held -= hold.quantity;
+        self.reservations.keep(order, hold);
+        Ok(())
+    }
+
+    /// What is held for the order can be had again.
+    fn give_back(&mut self, order: &str) -> Reply<()> {
+        let hold = self.holds.remove(order).ok_or_else(|| nothing_of(order))?;
+        let product = self.product_of(&hold)?;
+        product.held -= hold.quantity;
+        product.stock += hold.quantity;
+        Ok(())
+    }
+
+    fn product_of(&mut self, Reservation { sku, .. }: &Reservation) -> Reply<&mut Product> {
+        self.products.get_mut(sku).ok_or_else(|| Refusal::not_found("product", sku))
     }
 
     /// Puts back what the order had reserved; how much that was.
@@ -174,6 +233,21 @@ mod tests {
         assert_eq!(stock.release("a"), 3);
         assert_eq!(stock.release("a"), 0);
         assert_eq!(stock.products["tea"].stock, 100_000);
+    }
+
+    #[test]
+    fn what_is_held_is_sold_or_given_back() {
+        let mut stock = Stock::default();
+        for (order, quantity) in [("a", 3), ("b", 5)] {
+            stock.hold(&wish(order, quantity)).unwrap();
+        }
+        assert_eq!((stock.products["tea"].stock, stock.products["tea"].held), (99_992, 8));
+        stock.settle("a").unwrap();
+        stock.give_back("b").unwrap();
+        assert_eq!((stock.products["tea"].stock, stock.products["tea"].held), (99_997, 0));
+        assert_eq!(stock.settle("b").unwrap_err().status, StatusCode::CONFLICT);
+        (0..HOLDS_MAX).for_each(|order| stock.hold(&wish(&order.to_string(), 1)).unwrap());
+        assert_eq!(stock.hold(&wish("one more", 1)).unwrap_err().status, StatusCode::CONFLICT);
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! Taking orders: reserve, charge, keep; where the charge is refused, give the reservation back.
+//! Taking orders: reserve, charge, record.
+//!
+//! Without a protocol an order is a plain chain of calls, and where the charge is refused the reservation is given back:
+//! unless this instance is killed between the two. With `?protocol=` it is a transaction of the gateway's coordinator,
+//! and happens in all three services or in none, whoever is killed when.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, Method, Request, StatusCode},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
@@ -14,8 +18,11 @@ use serde_json::{Value, json};
 
 use super::Instance;
 use crate::{
+    barrier::{Guarded, Operation},
+    coordinator::{Coordinator, Protocol, Verdict},
+    participant::{Deed, HOLDS_MAX, Outcome, Part, Participant, nothing_of},
     recent::Recent,
-    reply::{Refusal, Reply, blocking},
+    reply::{Refusal, Reply, answering, blocking},
     store::Store,
 };
 
@@ -36,10 +43,19 @@ pub struct Orders {
     instance: String,
     gateway: String,
     agent: ureq::Agent,
-    store: Store<Ledger>,
+    /// None where nobody said where it is.
+    coordinator: Option<Coordinator>,
+    store: Store<Guarded<Ledger>>,
 }
 
-type Ledger = Recent<Order, KEPT_MAX>;
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Ledger {
+    orders: Recent<Order, KEPT_MAX>,
+    /// By their ids: not for good yet.
+    pending: BTreeMap<String, Order>,
+    /// Of all orders, the forgotten ones too.
+    total_cents: u64,
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Order {
@@ -49,8 +65,18 @@ struct Order {
     price_cents: u64,
     /// The instances that took part: this shop's way of showing who was picked.
     taken_by: String,
-    reserved_by: String,
-    paid_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reserved_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paid_by: Option<String>,
+    /// The transaction that placed it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Manner {
+    protocol: Option<Protocol>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,7 +99,8 @@ impl Orders {
             .build()
             .into();
         let store = Store::open(&instance.data, "orders")?;
-        Ok(Self { instance: instance.name.clone(), gateway: instance.gateway.clone(), agent, store })
+        let coordinator = instance.control.clone().map(Coordinator::new);
+        Ok(Self { instance: instance.name.clone(), gateway: instance.gateway.clone(), agent, coordinator, store })
     }
 
     fn place(&self, wish: &Wish, carried: &Carried) -> Reply<Order> {
@@ -89,7 +116,7 @@ impl Orders {
                 return Err(refused);
             }
         };
-        let named = |answer: &Value| answer["instance"].as_str().unwrap_or_default().to_owned();
+        let named = |answer: &Value| answer["instance"].as_str().map(str::to_owned);
         let order = Order {
             id: id.clone(),
             sku: wish.sku.clone(),
@@ -98,21 +125,62 @@ impl Orders {
             taken_by: self.instance.clone(),
             reserved_by: named(&reserved),
             paid_by: named(&paid),
+            transaction: None,
         };
-        self.store.change(|ledger| {
-            ledger.keep(&id, order.clone());
+        self.store.change(|kept| {
+            kept.business.keep(order.clone());
             Ok::<_, Refusal>(())
         })??;
         Ok(order)
     }
 
+    /// The same in one transaction; 202 where it goes on and nobody waits any longer.
+    fn place_with(&self, protocol: Protocol, wish: &Wish, carried: &Carried) -> Reply<Response> {
+        let unknown = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this instance was not told of a coordinator");
+        let coordinator = self.coordinator.as_ref().ok_or_else(unknown)?;
+        let id = format!("{:016x}", fastrand::u64(..));
+        let gid = transaction_of(&id);
+        let catalogue = self.call(Method::GET, "/inventory/products", &id, carried, &Value::Null)?;
+        let price_cents = catalogue["products"][&wish.sku]["price_cents"].as_u64();
+        let price_cents = price_cents.ok_or_else(|| Refusal::not_found("product", &wish.sku))?;
+        let part = Part {
+            order: id.clone(),
+            sku: wish.sku.clone(),
+            quantity: wish.quantity,
+            price_cents: price_cents.saturating_mul(wish.quantity),
+            card: wish.card.clone(),
+            taken_by: self.instance.clone(),
+        };
+        let headers = carried.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into())).collect();
+        match coordinator.run(&gid, protocol, &part, headers)? {
+            Verdict::Committed => Ok((StatusCode::CREATED, Json(Order::of(&part))).into_response()),
+            Verdict::Aborted(why) => {
+                let detail = format!("nothing of order {id} is left (transaction {gid}): {why}");
+                Err(Refusal::new(StatusCode::CONFLICT, detail))
+            }
+            Verdict::Open(status) => {
+                let open = json!({ "id": id, "transaction": gid, "status": status });
+                Ok((StatusCode::ACCEPTED, Json(open)).into_response())
+            }
+        }
+    }
+
     fn order(&self, id: &str) -> Reply<Order> {
-        self.store.read(|ledger| ledger.get(id).cloned())?.ok_or_else(|| Refusal::not_found("order", id))
+        self.store.read(|kept| kept.business.orders.get(id).cloned())?.ok_or_else(|| Refusal::not_found("order", id))
     }
 
     fn latest(&self) -> Reply<Value> {
-        let latest = self.store.read(|ledger| ledger.newest().take(LATEST).cloned().collect::<Vec<_>>())?;
-        Ok(json!({ "instance": self.instance, "orders": latest }))
+        let report = |kept: &Guarded<Ledger>| {
+            let Ledger { orders, pending, total_cents } = &kept.business;
+            let latest: Vec<_> = orders.newest().take(LATEST).collect();
+            json!({
+                "instance": self.instance,
+                "total_cents": total_cents,
+                "pending": pending.len(),
+                "orders": latest,
+            })
+        };
+        Ok(self.store.read(report)?)
     }
 
     /// Asks another service, through the gateway.
@@ -125,7 +193,7 @@ impl Orders {
         for (name, value) in carried {
             request = request.header(*name, value);
         }
-        let answer = if method == Method::DELETE {
+        let answer = if body.is_null() {
             self.agent.run(request.body(()).map_err(|error| unreachable(&error))?)
         } else {
             self.agent.run(request.body(body.to_string()).map_err(|error| unreachable(&error))?)
@@ -141,14 +209,79 @@ impl Orders {
     }
 }
 
+impl Participant for Orders {
+    fn carry_out(&self, operation: Operation<'_>, deed: Deed, part: &Part) -> Reply<Outcome> {
+        let missing = || nothing_of(&part.order);
+        let business = |ledger: &mut Ledger| match deed {
+            Deed::Hold if ledger.pending.len() >= HOLDS_MAX => {
+                Err(Refusal::new(StatusCode::CONFLICT, format!("{HOLDS_MAX} orders are under way: no more")))
+            }
+            Deed::Hold => {
+                ledger.pending.insert(part.order.clone(), Order::of(part));
+                Ok(())
+            }
+            Deed::Settle => ledger.pending.remove(&part.order).map(|order| ledger.keep(order)).ok_or_else(missing),
+            Deed::Release => ledger.pending.remove(&part.order).map(|_| ()).ok_or_else(missing),
+            Deed::Perform => {
+                ledger.keep(Order::of(part));
+                Ok(())
+            }
+            Deed::Revert => ledger.forget(&part.order).ok_or_else(missing),
+        };
+        self.store.change(|kept| Ok::<_, Refusal>(kept.pass(operation, business)))?
+    }
+}
+
+impl Ledger {
+    fn keep(&mut self, order: Order) {
+        self.total_cents += order.price_cents;
+        self.orders.keep(&order.id.clone(), order);
+    }
+
+    fn forget(&mut self, id: &str) -> Option<()> {
+        let order = self.orders.remove(id)?;
+        self.total_cents -= order.price_cents;
+        Some(())
+    }
+}
+
+impl Order {
+    /// Placed by a transaction.
+    fn of(part: &Part) -> Self {
+        Self {
+            id: part.order.clone(),
+            sku: part.sku.clone(),
+            quantity: part.quantity,
+            price_cents: part.price_cents,
+            taken_by: part.taken_by.clone(),
+            reserved_by: None,
+            paid_by: None,
+            transaction: Some(transaction_of(&part.order)),
+        }
+    }
+}
+
+/// The transaction's id, so that each is found by the other.
+fn transaction_of(order: &str) -> String {
+    format!("order-{order}")
+}
+
 pub fn router(orders: Arc<Orders>) -> Router {
     Router::new().route("/orders", post(place).get(latest)).route("/orders/{id}", get(order)).with_state(orders)
 }
 
-async fn place(State(orders): State<Arc<Orders>>, headers: HeaderMap, Json(wish): Json<Wish>) -> Response {
+async fn place(
+    State(orders): State<Arc<Orders>>,
+    Query(manner): Query<Manner>,
+    headers: HeaderMap,
+    Json(wish): Json<Wish>,
+) -> Response {
     let carried = CARRIED.iter().filter_map(|&name| Some((name, headers.get(name)?.to_str().ok()?.to_owned())));
     let carried = carried.collect();
-    blocking(StatusCode::CREATED, move || orders.place(&wish, &carried)).await
+    match manner.protocol {
+        Some(protocol) => answering(move || orders.place_with(protocol, &wish, &carried)).await,
+        None => blocking(StatusCode::CREATED, move || orders.place(&wish, &carried)).await,
+    }
 }
 
 async fn order(State(orders): State<Arc<Orders>>, Path(id): Path<String>) -> Response {
