@@ -50,12 +50,14 @@ bench: plugins
 
 # The long versions of the tests, about an hour: those that say so by `#[ignore]`, and the fuzz targets with many
 # more runs; with libFuzzer too where cargo-fuzz and a nightly compiler are installed.
+SOAK_SEEDS ?= 100000
 SOAK_FUZZ_RUNS ?= 1000000
 SOAK_FUZZ_SECONDS ?= 600
 FUZZ_TARGETS := guard configuration guest_answers dns registration
 
 soak: plugins test-guests
 	cargo test --package sluice --no-fail-fast --tests -- --ignored --nocapture
+	SLUICE_SEEDS=$(SOAK_SEEDS) cargo test --package sluice --lib transactions::tests::simulation -- --nocapture
 	SLUICE_FUZZ_RUNS=$(SOAK_FUZZ_RUNS) cargo test --package sluice --test fuzz_short -- --nocapture
 	if cargo +nightly fuzz --version >/dev/null 2>&1; then \
 		for target in $(FUZZ_TARGETS); do \

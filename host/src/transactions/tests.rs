@@ -1,5 +1,6 @@
 //! The coordinator without sockets: virtual time, a simulated disk, simulated participants.
 
+mod life;
 mod protocols;
 mod simulation;
 mod world;
