@@ -78,7 +78,16 @@ impl Coordinator {
         let spread = RECOVERY_SPREAD.mul_f64((unfinished.len() as f64 / RECOVERED_AT_ONCE as f64).clamp(0.05, 60.0));
         let mut count = 0;
         for gid in &unfinished {
-            let Some(restored) = self.core.journal.whole(gid).await? else { continue };
+            let restored = match self.core.journal.whole(gid).await {
+                Ok(Some(restored)) => restored,
+                Ok(None) => continue,
+                // One that cannot be read is no reason to leave the others alone.
+                Err(error @ TransactionError::Damaged { .. }) => {
+                    tracing::error!(%gid, %error, "a transaction is not taken up");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let (plugin, version) = (restored.standing.plugin.clone(), restored.standing.version);
             if let Entered::New(commands) = self.core.enter(gid, &plugin, version, usize::MAX) {
                 let mut driver = Driver::new(&self.core, restored, None);
