@@ -97,7 +97,10 @@ impl CallAnswer {
     /// `dtm_result` is `SUCCESS`, `FAILURE` or `ONGOING`.
     pub fn of(answer: &RawAnswer) -> Self {
         let result = dtm_result(&answer.body);
-        let said = || format!("{}: {}", answer.status, excerpt(&answer.body));
+        let said = || match excerpt(&answer.body) {
+            nothing if nothing.is_empty() => answer.status.to_string(),
+            words => format!("{}: {words}", answer.status),
+        };
         match (answer.status.as_u16(), result.as_deref()) {
             (409, _) | (200..=299, Some("FAILURE")) => Self::Refused(said()),
             (425, _) | (200..=299, Some("ONGOING")) => Self::Ongoing,
@@ -166,6 +169,7 @@ mod tests {
             assert_eq!(of(status, body), CallAnswer::Succeeded, "{status} {body}");
         }
         assert_eq!(of(409, "no stock\nleft"), CallAnswer::Refused("409 Conflict: no stock left".to_owned()));
+        assert_eq!(of(409, ""), CallAnswer::Refused("409 Conflict".to_owned()));
         assert!(matches!(of(200, "{\"dtm_result\": \"FAILURE\"}"), CallAnswer::Refused(_)));
         assert_eq!(of(425, ""), CallAnswer::Ongoing);
         assert_eq!(of(200, "{\"dtm_result\":\"ONGOING\"}"), CallAnswer::Ongoing);
