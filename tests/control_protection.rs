@@ -41,6 +41,9 @@ fn changes() -> Vec<(Method, &'static str, String)> {
         (Method::POST, "/plugins/round-robin/canary", json!({"version": "0123456789ab", "percent": 5}).to_string()),
         (Method::PATCH, "/services/orders", json!({"balancer": {"plugin": "random"}}).to_string()),
         (Method::POST, "/reload", "{}".to_owned()),
+        (Method::POST, "/transaction", json!({"service_a": "orders"}).to_string()),
+        (Method::POST, "/transactions", json!({"trans_type": "tcc"}).to_string()),
+        (Method::POST, "/api/dtmsvr/prepare", json!({"gid": "g", "trans_type": "tcc"}).to_string()),
     ]
 }
 
@@ -51,6 +54,7 @@ fn expect_untouched(gateway: &Sluice, control: &Client, headers: &[(&str, &str)]
     let kinds: Vec<_> = get("/history").json()["entries"].as_array().expect("a list").clone();
     let only_started = kinds.iter().all(|entry| entry["kind"] == "started" || entry["kind"] == "refused");
     assert!(only_started, "{kinds:?}");
+    assert_eq!(get("/transactions").json()["transactions"], json!([]));
     gateway.client().get("/").expect(200);
 }
 

@@ -3,6 +3,15 @@
 //! A client searches a body for `FAILURE` and `ONGOING`, and takes 409 for the first and 425 for the second. So an answer
 //! to what was done says `SUCCESS` and nothing more; whatever is refused for good (a 4xx: nothing was stored) says
 //! `FAILURE`; and what may be tried again (a 5xx) says neither.
+//!
+//! What is different:
+//!
+//! - the list is the newest first, and its positions mean nothing to anybody else;
+//! - a transaction in hazard, which DTM does not know, stands where its decision has brought it, and one that an operator
+//!   stopped has failed;
+//! - delayed messages (`custom_data`), workflows (`prepareWorkflow`) and topics (`subscribe`) are not there;
+//! - `retry_limit` bounds the calls before the decision alone: what is decided is never given up;
+//! - `wait_result` ends after 20 s, or shortly before the request's own `request_timeout`, with 425.
 
 use std::{sync::Arc, time::Duration};
 
