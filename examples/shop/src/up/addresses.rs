@@ -10,6 +10,8 @@ use std::{
 use anyhow::Context;
 use toml::{Table, Value};
 
+use crate::services::payments::DECLINED_CARD;
+
 /// The configuration with addresses that are free.
 #[derive(Debug)]
 pub struct Layout {
@@ -91,7 +93,16 @@ Try, in another terminal:
   and back:
     curl -s -X DELETE http://{control}/services/inventory/overlay {json}
 
-  Kill an instance (it comes back after ten seconds); the traffic sees no failure:
+  An order as one transaction of three services, as saga, tcc or 2pc (two-phase commit):
+    curl -s 'http://{gateway}/orders?protocol=saga' {json} -d '{{\"sku\":\"tea\",\"quantity\":2}}'
+  One that fails halfway, for its card is declined; the stock is afterwards what it was before, and so is the till:
+    curl -s http://{gateway}/inventory/products/pot
+    curl -s 'http://{gateway}/orders?protocol=2pc' {json} -d '{{\"sku\":\"pot\",\"quantity\":1,\"card\":\"{DECLINED_CARD}\"}}'
+    curl -s http://{gateway}/inventory/products/pot http://{gateway}/payments/till
+  What became of them (with `show` and its id instead of `list`, all that happened to one):
+    {sluice} transaction list --control http://{control}
+
+  Kill an instance (it comes back after ten seconds); neither traffic nor orders see a failure:
     kill -9 {victim}
 
   What is registered, by the API that Consul's clients speak:

@@ -1,0 +1,303 @@
+//! The example shop, started as `make run` starts it: its orders happen in all three services or in none, by each
+//! protocol, whoever is killed when.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use sluice_harness::{Answer, Client, DEADLINE, process, wait_for, wait_until};
+use sluice_shop::services::payments::DECLINED_CARD;
+use tempfile::TempDir;
+
+const PROTOCOLS: [&str; 3] = ["saga", "tcc", "2pc"];
+
+/// What each product's stock is when the shop opens.
+const STOCK: u64 = 100_000;
+
+#[test]
+fn an_order_happens_in_all_services_or_in_none() {
+    let shop = Shop::open();
+    for protocol in PROTOCOLS {
+        let before = shop.ledgers();
+        let order = shop.order(protocol, &json!({"sku": "cup", "quantity": 3})).expect(201).json();
+        let after = shop.ledgers();
+        assert_eq!(after.stock("cup"), before.stock("cup") - 3, "{protocol}");
+        assert_eq!(after.taken_cents(), before.taken_cents() + 3 * 1_250, "{protocol}");
+        after.agree();
+        assert_eq!(shop.status(&order["transaction"]), "succeeded", "{protocol}");
+        let kept = shop.gateway.get(&format!("/orders/{}", text(&order["id"]))).expect(200).json();
+        assert_eq!(kept, order, "{protocol}");
+
+        let (sold_out, too_dear) = ("only 100000 of", "above the card's limit");
+        for (wish, reasons) in [
+            (json!({"sku": "cup", "quantity": 1, "card": DECLINED_CARD}), ["the card is declined"; 2]),
+            (json!({"sku": "pot", "quantity": 300}), [too_dear; 2]),
+            // Two participants refuse, and those that are asked at once do so in either order.
+            (json!({"sku": "tea", "quantity": STOCK + 1}), [sold_out, too_dear]),
+        ] {
+            let refused = shop.order(protocol, &wish).expect(409);
+            assert!(reasons.iter().any(|why| refused.text().contains(why)), "{protocol}: {refused}");
+            assert_eq!(shop.ledgers(), after, "{protocol}: {wish}");
+        }
+    }
+    assert_eq!(shop.transactions("failed").len(), 9);
+    assert_eq!(shop.transactions("hazard").len(), 0);
+    // And without a coordinator, as ever.
+    let order = shop.gateway.post("/orders", &json!({"sku": "tea", "quantity": 1})).expect(201).json();
+    assert!(text(&order["reserved_by"]).starts_with("inventory-"), "{order}");
+    let declined = json!({"sku": "tea", "quantity": 1, "card": DECLINED_CARD});
+    shop.gateway.post("/orders", &declined).expect(402);
+    shop.ledgers().agree();
+}
+
+#[test]
+fn nobody_but_the_coordinator_reaches_a_participant() {
+    let shop = Shop::open();
+    let part = json!({"order": "1", "sku": "tea", "quantity": 1, "price_cents": 1, "card": "", "taken_by": "nobody"});
+    for op in ["prepare", "commit", "try", "cancel", "action", "compensate"] {
+        for path in [format!("/{op}"), format!("/inventory/{op}")] {
+            shop.gateway.post(&format!("{path}?gid=g&branch_id=01&op={op}"), &part).expect(404);
+        }
+    }
+    assert_eq!(shop.ledgers().stock("tea"), STOCK);
+}
+
+#[test]
+fn instances_that_are_killed_in_between_leave_the_ledgers_agreed() {
+    const CUSTOMERS: usize = 4;
+    const ORDERS: usize = 90;
+    let shop = Shop::open();
+    let (next, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let outcomes = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..CUSTOMERS {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= ORDERS {
+                        break;
+                    }
+                    let card = if number % 4 == 3 { DECLINED_CARD } else { "" };
+                    let wish = json!({"sku": "tea", "quantity": 1 + number % 5, "card": card});
+                    let answer = shop.order(PROTOCOLS[number % PROTOCOLS.len()], &wish);
+                    outcomes.lock().expect("no holder panics").push((number, answer));
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for (after, victim) in [(15, "inventory-2"), (35, "payments-1"), (55, "orders-2")] {
+            wait_until("customers to be served", || answered.load(Ordering::Relaxed) >= after);
+            shop.kill(victim);
+        }
+    });
+    for open in ["prepared", "submitted", "committing", "aborting"] {
+        wait_until("every transaction to end", || shop.transactions(open).is_empty());
+    }
+    assert_eq!(shop.transactions("hazard"), [] as [Value; 0]);
+    let ledgers = shop.ledgers();
+    ledgers.agree();
+
+    let outcomes = outcomes.into_inner().expect("no holder panics");
+    let count = |status: u16| outcomes.iter().filter(|(_, answer)| answer.status == status).count();
+    println!("{} placed, {} refused, {} not answered", count(201), count(409), count(502));
+    let unknown: Vec<_> = outcomes.iter().filter(|(_, it)| ![201, 409].contains(&it.status.as_u16())).collect();
+    // The orders that orders-2 took with it; what became of them the coordinator knows.
+    assert!(unknown.len() <= CUSTOMERS && count(502) == unknown.len(), "{unknown:?}");
+    for (number, answer) in &outcomes {
+        let is_declined = number % 4 == 3;
+        match answer.status.as_u16() {
+            201 => {
+                let order = answer.json();
+                assert!(!is_declined, "{order}");
+                assert_eq!(shop.status(&order["transaction"]), "succeeded");
+                shop.gateway.get(&format!("/orders/{}", text(&order["id"]))).expect(200);
+            }
+            // With one of two instances gone an order may be given up, but never more than that.
+            409 if !is_declined => println!("order {number} was given up: {answer}"),
+            _ => {}
+        }
+    }
+    let placed = shop.transactions("succeeded").len();
+    assert!((count(201)..=count(201) + unknown.len()).contains(&placed), "{placed} transactions have succeeded");
+    assert!(placed >= ORDERS / 2, "{placed} of {ORDERS} orders were placed");
+}
+
+#[test]
+fn what_make_run_says_to_try_works_as_it_stands() {
+    if process::third_party("curl").is_none() {
+        return;
+    }
+    let shop = Shop::open();
+    // Behind some of them stands what they show.
+    let command = |line: &&str| line.trim().split("   ").next().unwrap_or_default().to_owned();
+    let lines = shop.said.iter().map(String::as_str).filter(|line| line.starts_with("    "));
+    let commands: Vec<_> = lines.map(|line| command(&line)).collect();
+    let mut tried = 0;
+    for command in commands.iter().filter(|it| it.starts_with("curl ") || it.contains("/sluice ")) {
+        let ran = Command::new("sh").args(["-c", command]).output().expect("a shell");
+        let out = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && !out.trim().is_empty(), "{command}: {ran:?}");
+        assert!(!out.contains("no route"), "{command}: {out}");
+        tried += 1;
+    }
+    assert!(tried >= 12, "{tried} of {commands:?}");
+    assert_eq!((shop.transactions("succeeded").len(), shop.transactions("failed").len()), (1, 1));
+    shop.ledgers().agree();
+}
+
+/// A shop that is open until it is dropped.
+struct Shop {
+    up: Child,
+    gateway: Client,
+    control: Client,
+    /// Everything that `make run` says.
+    said: Vec<String>,
+    _data: TempDir,
+}
+
+/// What each service has kept.
+#[derive(Debug, PartialEq)]
+struct Ledgers {
+    inventory: Value,
+    payments: Value,
+    orders: Value,
+}
+
+impl Shop {
+    fn open() -> Self {
+        let data = TempDir::new().expect("a temporary folder");
+        let config = data.path().join("shop.toml");
+        // Addresses that are taken are replaced by free ones, and nobody has port 0.
+        let text =
+            fs::read_to_string(process::workspace_root().join("examples/shop/sluice.toml")).expect("it is there");
+        let text = text.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:9180", "127.0.0.2:0");
+        fs::write(&config, text).expect("a temporary folder can be written");
+        let mut up = Command::new(env!("CARGO_BIN_EXE_shop-up"))
+            .arg("--config")
+            .arg(&config)
+            .arg("--sluice")
+            .arg(sluice())
+            .arg("--data")
+            .arg(data.path().join("data"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary is built");
+        let mut lines = BufReader::new(up.stdout.take().expect("piped above")).lines().map_while(Result::ok);
+        let mut said = Vec::new();
+        for line in lines.by_ref() {
+            let is_last = line.starts_with("Ctrl-C");
+            said.push(line);
+            if is_last {
+                break;
+            }
+        }
+        // Whatever it says later is not waited for, but read, so that it never blocks.
+        thread::spawn(move || lines.for_each(drop));
+        let address = |name: &str| -> Option<SocketAddr> {
+            said.iter().find_map(|line| line.trim().strip_prefix(name)?.trim().strip_prefix("http://")?.parse().ok())
+        };
+        let (Some(gateway), Some(control)) = (address("gateway"), address("control")) else {
+            panic!("the shop does not open: {:?}\n{}", end(&mut up), said.join("\n"));
+        };
+        Self { up, gateway: Client::to(gateway), control: Client::to(control), said, _data: data }
+    }
+
+    fn order(&self, protocol: &str, wish: &Value) -> Answer {
+        self.gateway.post(&format!("/orders?protocol={protocol}"), wish)
+    }
+
+    fn ledgers(&self) -> Ledgers {
+        let read = |path| {
+            let mut answer = self.gateway.get(path).expect(200).json();
+            answer.as_object_mut().expect("an object").remove("instance");
+            answer
+        };
+        Ledgers { inventory: read("/inventory/products"), payments: read("/payments/till"), orders: read("/orders") }
+    }
+
+    fn status(&self, gid: &Value) -> String {
+        text(&self.control.get(&format!("/transactions/{}", text(gid))).expect(200).json()["status"])
+    }
+
+    fn transactions(&self, status: &str) -> Vec<Value> {
+        let page = self.control.get(&format!("/transactions?limit=1000&status={status}")).expect(200).json();
+        assert_eq!(page["next"], Value::Null, "all of them fit into one page");
+        page["transactions"].as_array().cloned().expect("a list")
+    }
+
+    /// As an instance dies whose machine does.
+    fn kill(&self, instance: &str) {
+        let up = self.up.id();
+        let children = fs::read_to_string(format!("/proc/{up}/task/{up}/children")).expect("it is alive");
+        let is_instance = |pid: &i32| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            command.split(|byte| *byte == 0).any(|argument| argument == instance.as_bytes())
+        };
+        let pid = children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_instance);
+        let pid = pid.and_then(Pid::from_raw).unwrap_or_else(|| panic!("{instance} is not running"));
+        kill_process(pid, Signal::KILL).expect("it is one's own");
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        end(&mut self.up);
+    }
+}
+
+impl Ledgers {
+    fn stock(&self, sku: &str) -> u64 {
+        number(&self.inventory["products"][sku]["stock"])
+    }
+
+    fn taken_cents(&self) -> u64 {
+        number(&self.payments["taken_cents"])
+    }
+
+    /// What was sold, what was paid and what was ordered are the same, and nothing is set aside any more.
+    #[track_caller]
+    fn agree(&self) {
+        let products = self.inventory["products"].as_object().expect("products");
+        let sold = products.values().map(|it| (STOCK - number(&it["stock"])) * number(&it["price_cents"]));
+        assert_eq!(sold.sum::<u64>(), self.taken_cents(), "{self:?}");
+        assert_eq!(self.taken_cents(), number(&self.orders["total_cents"]), "{self:?}");
+        let held = products.values().map(|it| number(&it["held"])).sum::<u64>();
+        let held = (held, number(&self.payments["held_cents"]), number(&self.orders["pending"]));
+        assert_eq!(held, (0, 0, 0), "{self:?}");
+    }
+}
+
+/// The gateway's binary is another package's: whoever builds the workspace has it beside the shop's.
+fn sluice() -> PathBuf {
+    let sluice = Path::new(env!("CARGO_BIN_EXE_shop-up")).with_file_name("sluice");
+    assert!(sluice.is_file(), "there is no {}: cargo build --package sluice makes it", sluice.display());
+    sluice
+}
+
+/// Its children end before it does.
+fn end(up: &mut Child) -> std::process::ExitStatus {
+    // It may have ended by itself; then there is nobody to tell.
+    let _ = kill_process(Pid::from_child(up), Signal::TERM);
+    wait_for("the shop to close", DEADLINE, || up.try_wait().expect("one's own child"))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+#[track_caller]
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
