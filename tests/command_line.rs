@@ -299,17 +299,25 @@ fn what_is_wrong_before_it_is_sent_exits_with_2_and_nobody_there_with_3() {
 #[test]
 fn plugin_check_says_what_a_gateway_would_without_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = stock_file(&folder, "least-request");
     let check = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         command.args(["plugin", "check"]).args(arguments).output().expect("the binary is built")
     };
-    let right = check(&[&file, "--settings", r#"{"choices": 3}"#]);
-    assert_eq!(right.status.code(), Some(0), "{}", text(&right.stderr));
-    assert!(text(&right.stdout).contains("a balancer of ") && text(&right.stdout).contains("takes these settings"));
-    let wrong = check(&[&file, "--settings", r#"{"choices": 0}"#]);
-    assert_eq!(wrong.status.code(), Some(2));
-    assert!(text(&wrong.stderr).contains("  /choices: "), "{}", text(&wrong.stderr));
+    for (name, kind, setting) in [
+        ("least-request", "a balancer of ", "choices"),
+        ("breaker", "a failover of ", "consecutive"),
+        ("two-phase-commit", "a transaction of ", "prepare_attempts"),
+    ] {
+        let file = stock_file(&folder, name);
+        let settings = |value: &str| format!("{{\"{setting}\": {value}}}");
+        let right = check(&[&file, "--settings", &settings("3")]);
+        assert_eq!(right.status.code(), Some(0), "{}", text(&right.stderr));
+        assert!(text(&right.stdout).contains(kind), "{}", text(&right.stdout));
+        assert!(text(&right.stdout).contains("takes these settings"), "{}", text(&right.stdout));
+        let wrong = check(&[&file, "--settings", &settings("-1")]);
+        assert_eq!(wrong.status.code(), Some(2));
+        assert!(text(&wrong.stderr).contains(&format!("  /{setting}: ")), "{}", text(&wrong.stderr));
+    }
     let noise = folder.path().join("noise.wasm");
     fs::write(&noise, "\0asm and then nothing of it").expect("a temporary folder");
     let noise = check(&[&noise.display().to_string()]);

@@ -121,6 +121,19 @@ fn all_prepare_at_once_and_one_that_does_not_answer_aborts_all() {
 }
 
 #[test]
+fn one_that_refuses_aborts_all_at_once() {
+    let protocol = protocol("{}");
+    let mut view = view(vec![branch("a", &ALL, &[]), branch("b", &ALL, &[])]);
+    (view.complete, view.asked) = (true, Some(Decision::Commit));
+    view.progress[0] = vec![Progress::Refused("no".to_owned()), Progress::Idle, Progress::Idle];
+    view.progress[1][0] = Progress::Running(0);
+    assert_eq!(protocol.next(&view), Step::Decide(Decision::Abort));
+    view.decision = Some(Decision::Abort);
+    view.progress[1][0] = Progress::Unknown("decided meanwhile".to_owned());
+    assert_eq!(protocol.next(&view), Step::Run(vec![Reference { branch: 1, operation: 2 }]));
+}
+
+#[test]
 fn wrong_settings_are_reported() {
     let mut settings = Settings::parse(r#"{"prepare_attempts": -1, "prepare_atempts": 2}"#);
     TwoPhaseCommit::configure(&testing::context(), &mut settings);

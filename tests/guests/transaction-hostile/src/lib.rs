@@ -155,7 +155,7 @@ impl Protocol for Hostile {
 impl Hostile {
     fn is_second_time(&self) -> bool {
         self.asked.set(self.asked.get() + 1);
-        self.asked.get() % 2 == 0
+        self.asked.get().is_multiple_of(2)
     }
 
     fn planned(&self, mut branches: Vec<Branch>) -> Vec<Branch> {
