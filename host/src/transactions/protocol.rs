@@ -61,7 +61,8 @@ impl fmt::Debug for ComponentProtocol {
 }
 
 impl ComponentProtocol {
-    /// Makes one instance, so that settings that it does not take are found out here.
+    /// Makes one instance, so that settings that it does not take are found out here; it goes again, as many a gateway
+    /// never coordinates anything.
     pub fn new(version: Arc<Version>, pin: &Pin, clock: Clock, seed: u64) -> Result<Self, InstanceError> {
         let context = PolicyContext {
             name: pin.plugin.to_string(),
@@ -70,8 +71,8 @@ impl ComponentProtocol {
             memory_bytes_max: pin.memory_bytes_max,
             clock,
         };
-        let first = version.protocol(&context)?;
-        Ok(Self { version, context, idle: Mutex::new(vec![first]) })
+        drop(version.protocol(&context)?);
+        Ok(Self { version, context, idle: Mutex::default() })
     }
 
     fn with<T>(&self, call: impl FnOnce(&mut ProtocolInstance) -> Result<T, Fault>) -> Result<T, Fault> {
@@ -89,7 +90,7 @@ impl ComponentProtocol {
         Ok(answer)
     }
 
-    /// The first one could be made, so this is the machine's fault: memory, say.
+    /// One could be made before, so this is the machine's fault: memory, say.
     fn unmade(&self, error: InstanceError) -> Fault {
         match error {
             InstanceError::Fault(fault) => fault,

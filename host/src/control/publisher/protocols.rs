@@ -59,6 +59,12 @@ impl Publisher {
         draft.loaded.extend(loaded.values().cloned());
         let mut protocols = PublishedProtocols::new();
         for (name, binding) in wanted {
+            // DTM's names for it are the same protocol.
+            let same = protocols.values().find(|made| made.binding == binding).cloned();
+            if let Some(same) = same {
+                protocols.insert(name, same);
+                continue;
+            }
             let versions: Vec<_> = binding
                 .versions()
                 .map(|version| Arc::clone(&loaded[&(binding.policy.plugin.clone(), version)]))
