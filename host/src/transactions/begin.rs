@@ -2,17 +2,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
+use tokio::sync::mpsc;
 
 use super::{
     core::{Core, Counts},
-    driver::Driver,
+    driver::{Command, Driver, Reply},
     error::TransactionError,
     journal::NotKept,
     machine::Machine,
     plan,
     protocol::{Pinned, ProtocolInForce},
     record::{EventKind, RequestRecord, Restored, Standing, Submitted},
+    shown::Status,
     submission::{self, REQUEST_BYTES_MAX, Submission},
     targets,
 };
@@ -33,19 +34,56 @@ fn timeout_ms(in_force: &ProtocolInForce) -> u64 {
     u64::try_from(in_force.timeout.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Durable when it returns; None where one of this id is there and has ended.
-pub async fn begin(
+/// What became of beginning one.
+pub enum Begun {
+    New(Status),
+    /// One of this id is there, and has ended.
+    Before,
+}
+
+/// The task of a transaction from its first moment on, whether or not its client stays: what was sent to the store may
+/// be there, and is then to be driven. Answers when it is durable.
+pub async fn live(
     core: &Arc<Core>,
-    submission: &Submission,
+    submission: Submission,
+    asks: bool,
+    pinned: (Pinned, u64),
+    commands: mpsc::Receiver<Command>,
+    reply: Reply<Begun>,
+) {
+    let gid = submission.gid.clone();
+    let (driver, answer) = match begin(core, submission, asks, pinned).await {
+        Ok(Some(driver)) => {
+            let status = driver.status();
+            (Some(driver), Ok(Begun::New(status)))
+        }
+        Ok(None) => (None, Ok(Begun::Before)),
+        Err(error) => (None, Err(error)),
+    };
+    if driver.is_none() {
+        core.leave(&gid);
+    }
+    // Whoever has gone meanwhile does not want to know.
+    let _ = reply.send(answer);
+    if let Some(driver) = driver {
+        driver.run(commands).await;
+    }
+}
+
+/// Durable when it returns; None where one of this id is there and has ended.
+async fn begin(
+    core: &Arc<Core>,
+    submission: Submission,
     asks: bool,
     (pinned, timeout_ms): (Pinned, u64),
 ) -> Result<Option<Driver>, TransactionError> {
     let payloads = submission::payloads(&submission.request);
-    let branches = planned(core, submission, &pinned, payloads.len())?;
+    let branches = planned(core, &submission, &pinned, payloads.len())?;
     let now_ms = core.wall.now_ms();
     let own_ms = submission.options.timeout_ms;
+    let Submission { gid, protocol, request, options } = submission;
     let standing = Standing {
-        protocol: submission.protocol.clone(),
+        protocol,
         plugin: pinned.pin.plugin.clone(),
         version: pinned.pin.version,
         created_ms: now_ms,
@@ -58,10 +96,10 @@ pub async fn begin(
         events_left_out: 0,
         troubles: BTreeMap::new(),
     };
-    let first = RequestRecord { request: submission.request.clone(), branches: branches.clone() };
-    let submitted = Submitted { first, pin: pinned.pin, options: submission.options.clone() };
+    let first = RequestRecord { request, branches: branches.clone() };
+    let submitted = Submitted { first, pin: pinned.pin, options };
     let machine = Machine::new(branches);
-    let restored = Restored { gid: submission.gid.clone(), submitted, payloads, machine, standing };
+    let restored = Restored { gid: gid.clone(), submitted, payloads, machine, standing };
     let mut driver = Driver::new(core, restored, Some(pinned.protocol));
     driver.note(EventKind::Begun);
     if asks {
@@ -71,7 +109,7 @@ pub async fn begin(
     // What it begins with goes into the same commit.
     driver.step();
     let submitted = Arc::clone(&driver.submitted);
-    match core.journal.begin(&submission.gid, &submitted, driver.current()).await {
+    match core.journal.begin(&gid, &submitted, driver.current()).await {
         Ok(()) => {
             Counts::add(&core.counts.begun);
             driver.carry_out();
@@ -90,7 +128,7 @@ fn planned(
     pinned: &Pinned,
     payloads: usize,
 ) -> Result<Vec<Branch>, TransactionError> {
-    let text = Value::Object(submission.request.clone()).to_string();
+    let text = submission::text(&submission.request);
     if text.len() > REQUEST_BYTES_MAX {
         let message = format!("has {} bytes, and {REQUEST_BYTES_MAX} are the most", text.len());
         return Err(TransactionError::field("", message));

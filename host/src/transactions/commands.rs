@@ -111,7 +111,7 @@ impl Driver {
         let Some(protocol) = &self.protocol else {
             return Err(TransactionError::field("/gid", "its protocol cannot be loaded just now: try again later"));
         };
-        let text = Value::Object(enlistment.request.clone()).to_string();
+        let text = submission::text(&enlistment.request);
         let planned = protocol
             .plan(&text, self.machine.branches())
             .map_err(|fault| TransactionError::Protocol { protocol: self.standing.protocol.clone(), fault })?;

@@ -1,16 +1,20 @@
 //! What everybody else has of the transactions.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
-    sync::{Mutex, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     task::JoinSet,
     time::{Instant, timeout_at},
 };
 
 use super::{
     Gid, LIVE_MAX,
-    begin::begin,
+    begin::{self, Begun},
     call::BranchCaller,
     core::{Alert, Core, Entered},
     driver::{Command, Driver, Reply},
@@ -92,12 +96,12 @@ impl Coordinator {
             if let Entered::New(commands) = self.core.enter(gid, &plugin, version, usize::MAX) {
                 let mut driver = Driver::new(&self.core, restored, None);
                 driver.resume(spread);
-                self.spawn(driver, commands).await;
+                self.spawn(driver.run(commands));
                 count += 1;
             }
         }
         let core = Arc::clone(&self.core);
-        self.tasks.lock().await.spawn(async move { remove_due(&core).await });
+        self.spawn(async move { remove_due(&core).await });
         Ok(count)
     }
 
@@ -129,7 +133,7 @@ impl Coordinator {
 
     async fn put(&self, submission: Submission, asks: bool) -> Result<Status, TransactionError> {
         let gid = submission.gid.clone();
-        let pinned = super::begin::pinned(&self.core, &submission)?;
+        let pinned = begin::pinned(&self.core, &submission)?;
         let (plugin, version) = (&pinned.0.pin.plugin, pinned.0.pin.version);
         match self.core.enter(&gid, plugin, version, LIVE_MAX) {
             Entered::Full => Err(TransactionError::Full { max: LIVE_MAX }),
@@ -141,22 +145,17 @@ impl Coordinator {
                     answer => answer,
                 }
             }
-            Entered::New(commands) => match begin(&self.core, &submission, asks, pinned).await {
-                Ok(Some(driver)) => {
-                    let status = driver.status();
-                    self.spawn(driver, commands).await;
-                    super::crash_point::here("before-answer");
-                    Ok(status)
+            Entered::New(commands) => {
+                let (reply, answered) = oneshot::channel();
+                let (core, beginning) = (Arc::clone(&self.core), submission.clone());
+                self.spawn(async move { begin::live(&core, beginning, asks, pinned, commands, reply).await });
+                let begun = answered.await.unwrap_or(Err(TransactionError::Closed))?;
+                super::crash_point::here("before-answer");
+                match begun {
+                    Begun::New(status) => Ok(status),
+                    Begun::Before => self.again_after_end(&submission, asks).await,
                 }
-                Ok(None) => {
-                    self.core.leave(&gid);
-                    self.again_after_end(&submission, asks).await
-                }
-                Err(error) => {
-                    self.core.leave(&gid);
-                    Err(error)
-                }
-            },
+            }
         }
     }
 
@@ -254,14 +253,24 @@ impl Coordinator {
     /// Ends every task; what has not ended is taken up by the next [`Self::recover`]. The store may be closed afterwards.
     pub async fn close(&self) {
         self.core.shutdown.send_replace(true);
-        let mut tasks = self.tasks.lock().await;
-        while tasks.join_next().await.is_some() {}
+        loop {
+            let mut tasks = std::mem::take(&mut *self.tasks());
+            if tasks.is_empty() {
+                return;
+            }
+            while tasks.join_next().await.is_some() {}
+        }
     }
 
-    async fn spawn(&self, driver: Driver, commands: mpsc::Receiver<Command>) {
-        let mut tasks = self.tasks.lock().await;
+    /// At once, so that whoever asks for it may go away meanwhile.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(driver.run(commands));
+        tasks.spawn(task);
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, gid: &Gid, ask: impl FnOnce(Reply<Status>) -> Command) -> Result<Asked, TransactionError> {

@@ -191,7 +191,7 @@ impl Driver {
             }
         }
         self.step();
-        if self.machine.facts().ended.is_some() {
+        if self.machine.facts().ended.is_some() && !self.pending.decided {
             // The decision is durable and carried out: only the record of its end is not.
             self.tell_waiters();
         }

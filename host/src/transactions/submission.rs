@@ -167,6 +167,11 @@ pub fn payloads(request: &Map<String, Value>) -> Vec<Bytes> {
     }
 }
 
+/// As protocols are given it.
+pub fn text(request: &Map<String, Value>) -> String {
+    serde_json::to_string(request).expect("what was JSON is JSON")
+}
+
 /// DTM's clients send every field, and null or nothing where they have none.
 fn is_empty(value: &Value) -> bool {
     match value {

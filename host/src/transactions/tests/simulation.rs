@@ -283,6 +283,15 @@ impl Client {
                 Ok(status) if status.has_ended() => {
                     let before = wanted.outcome.replace(status);
                     assert!(before.is_none_or(|before| before == status), "{gid}: {before:?}, and then {status}");
+                    let kept = self.coordinator.status(&gid).await.expect("it is there");
+                    let on_its_way = match status {
+                        Status::Succeeded => Status::Committing,
+                        _ => Status::Aborting,
+                    };
+                    assert!(
+                        kept == status || kept == on_its_way,
+                        "{gid} was told to be {status}, and is kept as {kept}"
+                    );
                     return self.tell(&wanted);
                 }
                 Ok(_) => {}
@@ -317,8 +326,12 @@ impl Client {
             // Neither submitted nor aborted: time has to tell.
             return;
         }
-        let submission = Submission::parse(wanted.request.clone()).expect("it is right");
-        if self.coordinator.submit(submission).await.is_ok() {
+        // A client that has waited long enough asks once more; what it asked for first may be on its way all the same.
+        for _ in 0..random.usize(..3) {
+            let patience = Duration::from_micros(random.u64(..3_000));
+            let _ = tokio::time::timeout(patience, self.coordinator.submit(submission())).await;
+        }
+        if self.coordinator.submit(submission()).await.is_ok() {
             wanted.acknowledged = true;
             wanted.begun = true;
             self.tell(wanted);
