@@ -1,7 +1,7 @@
 //! A distributed transaction as its protocol sees it (WIT `transaction`): branches, what has become of each of their
 //! operations, and the next step.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +85,8 @@ pub enum Progress {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     pub gid: String,
-    pub branches: Vec<Branch>,
+    /// They stay while the rest changes.
+    pub branches: Arc<Vec<Branch>>,
     /// `progress[b][o]` belongs to operation `o` of branch `b`.
     pub progress: Vec<Vec<Progress>>,
     /// No further branch will be enlisted.

@@ -17,11 +17,13 @@ pub(super) mod failover {
     });
 }
 
-/// World `transaction-plugin`. Types and the log are those of every kind.
+/// World `transaction-plugin`. Types and the log are those of every kind. What is given is borrowed: a view is shown many
+/// times, and most of it is texts.
 pub(super) mod transaction {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "transaction-plugin",
+        ownership: Borrowing { duplicate_if_necessary: true },
         with: {
             "sluice:plugin/types": super::balancer::sluice::plugin::types,
             "sluice:plugin/log": super::balancer::sluice::plugin::log,

@@ -15,8 +15,8 @@ use super::{
         exports::sluice::plugin::{
             policy::{Context as GuestContext, Problem as GuestProblem},
             transaction::{
-                Branch as GuestBranch, Decision as GuestDecision, Operation as GuestOperation, Phase as GuestPhase,
-                Progress as GuestProgress, Step as GuestStep, View as GuestView,
+                BranchParam, BranchResult, Decision as GuestDecision, OperationParam, OperationResult,
+                Phase as GuestPhase, Progress as GuestProgress, Step as GuestStep, View as GuestView,
             },
         },
     },
@@ -52,11 +52,11 @@ impl ProtocolInstance {
         let mut store = store(pre.engine(), identity, context, ());
         let exports = call(&mut store, "instantiate", budget::PREPARE, |store| pre.instantiate(store))?;
         let mut protocol = Self { store, exports: Box::new(exports) };
-        let given =
-            GuestContext { name: context.name.clone(), settings: context.settings.to_string(), seed: context.seed };
+        let settings = context.settings.to_string();
+        let given = GuestContext { name: &context.name, settings: &settings, seed: context.seed };
         let policy = protocol.exports.sluice_plugin_policy();
         let answer =
-            call(&mut protocol.store, "configure", budget::PREPARE, |store| policy.call_configure(store, &given))?;
+            call(&mut protocol.store, "configure", budget::PREPARE, |store| policy.call_configure(store, given))?;
         answer.map_err(settings_problems)?;
         Ok(protocol)
     }
@@ -67,7 +67,8 @@ impl ProtocolInstance {
     /// Names and targets are printable and of bounded length; all else is as the guest said, its graph included, and
     /// no more than it can hand over at once (1 MiB).
     pub fn plan(&mut self, request: &str, enlisted: &[Branch]) -> Result<Result<Vec<Branch>, Vec<Problem>>, Fault> {
-        let enlisted: Vec<GuestBranch> = enlisted.iter().map(lower_branch).collect();
+        let operations = lower_operations(enlisted);
+        let enlisted = lower_branches(enlisted, &operations);
         let transaction = self.exports.sluice_plugin_transaction();
         let planned =
             call(&mut self.store, "plan", budget::PLAN, |store| transaction.call_plan(store, request, &enlisted))?;
@@ -85,9 +86,22 @@ impl ProtocolInstance {
 
     /// What comes next. As the guest said: whether it may be is the caller's to check.
     pub fn next(&mut self, view: &View) -> Result<Step, Fault> {
-        let given = lower_view(view);
+        let operations = lower_operations(&view.branches);
+        let branches = lower_branches(&view.branches, &operations);
+        let progress: Vec<Vec<_>> =
+            view.progress.iter().map(|branch| branch.iter().map(lower_progress).collect()).collect();
+        let progress: Vec<_> = progress.iter().map(Vec::as_slice).collect();
+        let given = GuestView {
+            gid: &view.gid,
+            branches: &branches,
+            progress: &progress,
+            complete: view.complete,
+            asked: view.asked.map(lower_decision),
+            decision: view.decision.map(lower_decision),
+            expired: view.expired,
+        };
         let transaction = self.exports.sluice_plugin_transaction();
-        let step = call(&mut self.store, "next", budget::NEXT, |store| transaction.call_next(store, &given))?;
+        let step = call(&mut self.store, "next", budget::NEXT, |store| transaction.call_next(store, given))?;
         Ok(match step {
             GuestStep::Run(operations) => Step::Run(
                 operations
@@ -114,7 +128,7 @@ impl fmt::Debug for ProtocolInstance {
 }
 
 /// The problem is the request's: these texts are made of what it names.
-fn lift_branch(index: usize, branch: GuestBranch) -> Result<Branch, Vec<Problem>> {
+fn lift_branch(index: usize, branch: BranchResult) -> Result<Branch, Vec<Problem>> {
     let check = |what: &str, text: String, bytes_max: usize| {
         if text.len() <= bytes_max && !text.contains(char::is_control) {
             return Ok(text);
@@ -122,7 +136,7 @@ fn lift_branch(index: usize, branch: GuestBranch) -> Result<Branch, Vec<Problem>
         let message = format!("{what} of branch {index} must have at most {bytes_max} bytes and no control characters");
         Err(vec![Problem { path: String::new(), message }])
     };
-    let operation = |operation: GuestOperation| {
+    let operation = |operation: OperationResult| {
         Ok(Operation {
             name: check("an operation's name", operation.name, NAME_BYTES_MAX)?,
             target: check("an operation's target", operation.target, TARGET_BYTES_MAX)?,
@@ -142,45 +156,47 @@ fn lift_branch(index: usize, branch: GuestBranch) -> Result<Branch, Vec<Problem>
     })
 }
 
-fn lower_branch(branch: &Branch) -> GuestBranch {
-    let operation = |operation: &Operation| GuestOperation {
-        name: operation.name.clone(),
-        target: operation.target.clone(),
+/// Of all branches, one after the other.
+fn lower_operations(branches: &[Branch]) -> Vec<OperationParam<'_>> {
+    branches.iter().flat_map(|branch| &branch.operations).map(lower_operation).collect()
+}
+
+fn lower_operation(operation: &Operation) -> OperationParam<'_> {
+    OperationParam {
+        name: &operation.name,
+        target: &operation.target,
         phase: match operation.phase {
             Phase::Undecided => GuestPhase::Undecided,
             Phase::Committed => GuestPhase::Committed,
             Phase::Aborted => GuestPhase::Aborted,
         },
         by_client: operation.by_client,
-    };
-    GuestBranch {
-        id: branch.id.clone(),
-        operations: branch.operations.iter().map(operation).collect(),
-        after: branch.after.clone(),
-        payload: branch.payload,
     }
 }
 
-fn lower_view(view: &View) -> GuestView {
-    let progress = |progress: &Progress| match progress {
+fn lower_branches<'a>(branches: &'a [Branch], mut operations: &'a [OperationParam<'a>]) -> Vec<BranchParam<'a>> {
+    let lower = |branch: &'a Branch| {
+        let (own, others) = operations.split_at(branch.operations.len());
+        operations = others;
+        BranchParam { id: &branch.id, operations: own, after: &branch.after, payload: branch.payload }
+    };
+    branches.iter().map(lower).collect()
+}
+
+fn lower_progress(progress: &Progress) -> GuestProgress<'_> {
+    match progress {
         Progress::Idle => GuestProgress::Idle,
         Progress::Running(attempts) => GuestProgress::Running(*attempts),
         Progress::Succeeded => GuestProgress::Succeeded,
-        Progress::Refused(why) => GuestProgress::Refused(why.clone()),
-        Progress::Unknown(why) => GuestProgress::Unknown(why.clone()),
-    };
-    let decision = |decision| match decision {
+        Progress::Refused(why) => GuestProgress::Refused(why),
+        Progress::Unknown(why) => GuestProgress::Unknown(why),
+    }
+}
+
+fn lower_decision(decision: Decision) -> GuestDecision {
+    match decision {
         Decision::Commit => GuestDecision::Commit,
         Decision::Abort => GuestDecision::Abort,
-    };
-    GuestView {
-        gid: view.gid.clone(),
-        branches: view.branches.iter().map(lower_branch).collect(),
-        progress: view.progress.iter().map(|branch| branch.iter().map(progress).collect()).collect(),
-        complete: view.complete,
-        asked: view.asked.map(decision),
-        decision: view.decision.map(decision),
-        expired: view.expired,
     }
 }
 
@@ -201,11 +217,13 @@ pub(super) fn link(
     let instance = call(&mut store, "instantiate", budget::PREPARE, |store| pre.instance_pre().instantiate(store))
         .map_err(|fault| LoadError(format!("cannot be instantiated: {}", fault.message)))?;
     let mut exports = Exports { store: &mut store, instance };
-    exports.check::<(GuestContext,), (Result<(), Vec<GuestProblem>>,)>("policy", "configure")?;
+    exports.check::<(GuestContext<'_>,), (Result<(), Vec<GuestProblem>>,)>("policy", "configure")?;
     exports.check::<(), (Vec<u8>,)>("policy", "save")?;
     exports.check::<(Vec<u8>,), (Result<(), String>,)>("policy", "restore")?;
-    exports
-        .check::<(String, Vec<GuestBranch>), (Result<Vec<GuestBranch>, Vec<GuestProblem>>,)>("transaction", "plan")?;
-    exports.check::<(GuestView,), (GuestStep,)>("transaction", "next")?;
+    exports.check::<(String, Vec<BranchParam<'_>>), (Result<Vec<BranchResult>, Vec<GuestProblem>>,)>(
+        "transaction",
+        "plan",
+    )?;
+    exports.check::<(GuestView<'_>,), (GuestStep,)>("transaction", "next")?;
     Ok(Linked::Transaction { pre })
 }

@@ -119,7 +119,10 @@ impl Driver {
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let core = Arc::clone(&self.core);
         let mut closed = pin!(core.closed());
-        self.progress().await;
+        // One that has just begun has taken all its steps.
+        if self.protocol.is_none() || self.unkept {
+            self.progress().await;
+        }
         while !self.is_over() {
             let wake = self.wakes_at();
             tokio::select! {
@@ -213,10 +216,11 @@ impl Driver {
             if !self.machine.is_going() {
                 return;
             }
-            let step = match protocol.next(&self.machine.view(self.gid.as_str())) {
-                Ok(step) => step,
-                Err(error) => return self.endanger(format!("its protocol failed: {error}")),
-            };
+            let step =
+                match protocol.next(&self.machine.view(self.gid.as_str()), &|step| self.machine.is_moved_by(step)) {
+                    Ok(step) => step,
+                    Err(error) => return self.endanger(format!("its protocol failed: {error}")),
+                };
             match self.machine.take(&step) {
                 Err(violation) => return self.endanger(format!("{violation} (its answer: {step:?})")),
                 Ok(Taken::Nothing) if self.waits_for_nothing() => {

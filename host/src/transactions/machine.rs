@@ -121,7 +121,8 @@ impl Machine {
 
     pub fn view(&self, gid: &str) -> View {
         let Facts { progress, complete, asked, decision, expired, .. } = self.facts.clone();
-        View { gid: gid.to_owned(), branches: self.branches.to_vec(), progress, complete, asked, decision, expired }
+        let branches = Arc::clone(&self.branches);
+        View { gid: gid.to_owned(), branches, progress, complete, asked, decision, expired }
     }
 
     pub fn operation(&self, at: Reference) -> Option<(&Branch, &Operation)> {
@@ -208,6 +209,17 @@ impl Machine {
     pub fn give_up(&mut self, at: Reference, why: &str) {
         if let Some(progress @ Progress::Running(_)) = self.progress_mut(at) {
             *progress = Progress::Unknown(why.to_owned());
+        }
+    }
+
+    /// Whether a step would change anything, or would if it were allowed.
+    pub fn is_moved_by(&self, step: &Step) -> bool {
+        match step {
+            Step::Wait => false,
+            Step::Run(asked) => {
+                asked.is_empty() || asked.iter().any(|&at| self.progress(at).is_none_or(|is| *is == Progress::Idle))
+            }
+            Step::Decide(_) | Step::Finish => true,
         }
     }
 

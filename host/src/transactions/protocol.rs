@@ -36,7 +36,8 @@ pub struct Pin {
 pub trait Protocol: Send + Sync + 'static {
     fn plan(&self, request: &str, enlisted: &[Branch]) -> Result<Result<Vec<Branch>, Vec<Problem>>, Fault>;
 
-    fn next(&self, view: &View) -> Result<Step, StepError>;
+    /// `moves`: whether a step would change anything. What does must be the answer to the same question asked again.
+    fn next(&self, view: &View, moves: &dyn Fn(&Step) -> bool) -> Result<Step, StepError>;
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -108,12 +109,16 @@ impl Protocol for ComponentProtocol {
         self.with(|instance| instance.plan(request, enlisted))
     }
 
-    /// Asked twice: what is no function of the view would not be the same after a crash.
-    fn next(&self, view: &View) -> Result<Step, StepError> {
-        let answers = self.with(|instance| Ok((instance.next(view)?, instance.next(view)?)));
+    /// What is no function of the view would not be the same after a crash; where it only waits, nothing hangs on it.
+    fn next(&self, view: &View, moves: &dyn Fn(&Step) -> bool) -> Result<Step, StepError> {
+        let answers = self.with(|instance| {
+            let first = instance.next(view)?;
+            let then = if moves(&first) { Some(instance.next(view)?) } else { None };
+            Ok((first, then))
+        });
         match answers.map_err(StepError::Fault)? {
-            (first, then) if first == then => Ok(first),
-            (first, then) => Err(StepError::Differs { first, then }),
+            (first, Some(then)) if first != then => Err(StepError::Differs { first, then }),
+            (first, _) => Ok(first),
         }
     }
 }

@@ -52,7 +52,15 @@ fn refused(protocol: &mut ProtocolInstance, request: &str) -> Vec<Problem> {
 fn submitted(branches: Vec<Branch>) -> View {
     let progress = branches.iter().map(|branch| vec![Progress::Idle; branch.operations.len()]).collect();
     let asked = Some(Decision::Commit);
-    View { gid: "g-1".to_owned(), branches, progress, complete: true, asked, decision: None, expired: false }
+    View {
+        gid: "g-1".to_owned(),
+        branches: branches.into(),
+        progress,
+        complete: true,
+        asked,
+        decision: None,
+        expired: false,
+    }
 }
 
 fn run(references: &[(u32, u32)]) -> Step {
