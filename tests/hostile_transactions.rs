@@ -178,6 +178,12 @@ fn a_protocol_that_lies_leaves_its_own_transaction_in_hazard_and_all_others_end_
     }
     assert!(all(&gateway, "hazard").is_empty());
     assert_eq!(all(&gateway, "stopped").len(), LIES.len());
+    // Said once more they are told that it is too late, and nobody is alarmed.
+    let alarms = (hazards(&gateway), gateway.history("hazard").len());
+    for (lie, ..) in LIES {
+        gateway.control().post("/transactions", &bed.submission(&format!("of-{lie}"), lie)).expect(409);
+    }
+    assert_eq!((hazards(&gateway), gateway.history("hazard").len()), alarms);
     bed.expect_agreement();
 }
 
