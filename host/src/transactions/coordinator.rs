@@ -133,42 +133,61 @@ impl Coordinator {
 
     async fn put(&self, submission: Submission, asks: bool) -> Result<Status, TransactionError> {
         let gid = submission.gid.clone();
-        let pinned = begin::pinned(&self.core, &submission)?;
+        let pinned = match begin::pinned(&self.core, &submission) {
+            Ok(pinned) => pinned,
+            Err(refused) => return self.again_or(&submission, asks, refused).await,
+        };
         let (plugin, version) = (&pinned.0.pin.plugin, pinned.0.pin.version);
         match self.core.enter(&gid, plugin, version, LIVE_MAX) {
             Entered::Full => Err(TransactionError::Full { max: LIVE_MAX }),
-            Entered::There(commands) => {
-                let ask = |reply| Command::Again { submission: Box::new(submission.clone()), asks, reply };
-                match ask_driver(&commands, ask).await {
-                    // It has just ended, or was not begun after all.
-                    Err(TransactionError::Closed) => self.again_after_end(&submission, asks).await,
-                    answer => answer,
-                }
-            }
+            Entered::There => self.again_or(&submission, asks, TransactionError::Closed).await,
             Entered::New(commands) => {
                 let (reply, answered) = oneshot::channel();
                 let (core, beginning) = (Arc::clone(&self.core), submission.clone());
                 self.spawn(async move { begin::live(&core, beginning, asks, pinned, commands, reply).await });
-                let begun = answered.await.unwrap_or(Err(TransactionError::Closed))?;
+                let begun = answered.await.unwrap_or(Err(TransactionError::Closed));
                 super::crash_point::here("before-answer");
                 match begun {
-                    Begun::New(status) => Ok(status),
-                    Begun::Before => self.again_after_end(&submission, asks).await,
+                    Ok(Begun::New(status)) => Ok(status),
+                    Ok(Begun::Before) => self.again_or(&submission, asks, TransactionError::Closed).await,
+                    Err(refused @ (TransactionError::Invalid(_) | TransactionError::Protocol { .. })) => {
+                        self.again_or(&submission, asks, refused).await
+                    }
+                    Err(error) => Err(error),
                 }
             }
         }
     }
 
-    /// The same submission, of a transaction that has ended.
-    async fn again_after_end(&self, submission: &Submission, asks: bool) -> Result<Status, TransactionError> {
+    /// The same submission, of a transaction that is there: it goes on as it began, whatever has become of its protocol.
+    /// Where there is none, `refused`.
+    async fn again_or(
+        &self,
+        submission: &Submission,
+        asks: bool,
+        refused: TransactionError,
+    ) -> Result<Status, TransactionError> {
+        if let Some(commands) = self.core.commands_of(&submission.gid) {
+            let ask = |reply| Command::Again { submission: Box::new(submission.clone()), asks, reply };
+            match ask_driver(&commands, ask).await {
+                // It has just ended, or was not begun after all.
+                Err(TransactionError::Closed) => {}
+                answer => return answer,
+            }
+        }
+        self.again_after_end(submission, asks).await?.ok_or(refused)
+    }
+
+    /// Of one that has ended; None where there is none.
+    async fn again_after_end(&self, submission: &Submission, asks: bool) -> Result<Option<Status>, TransactionError> {
         let gid = &submission.gid;
-        let Some(ended) = self.core.journal.whole(gid).await? else { return Err(TransactionError::Closed) };
+        let Some(ended) = self.core.journal.whole(gid).await? else { return Ok(None) };
         if let Some(field) = submission.differs_from(&ended.submitted.first.request) {
             return Err(TransactionError::OtherContent { gid: gid.clone(), field: field.to_owned() });
         }
         match Status::of(ended.machine.facts()) {
-            Status::Succeeded => Ok(Status::Succeeded),
-            status if !asks => Ok(status),
+            Status::Succeeded => Ok(Some(Status::Succeeded)),
+            status if !asks => Ok(Some(status)),
             status => Err(TransactionError::TooLate { gid: gid.clone(), status, wanted: "be committed" }),
         }
     }

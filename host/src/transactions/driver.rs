@@ -1,10 +1,6 @@
 //! The task of one transaction: asks its protocol, makes durable what it says, makes the calls, takes their answers.
 
-use std::{
-    pin::pin,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -94,6 +90,9 @@ pub struct Driver {
 pub struct Moved {
     pub started: Vec<Reference>,
     pub decided: bool,
+    /// Why it stands in hazard from here on.
+    pub hazard: Option<String>,
+    pub ended: Option<Ending>,
 }
 
 impl Driver {
@@ -196,6 +195,8 @@ impl Driver {
         self.step();
         if self.machine.facts().ended.is_some() && !self.pending.decided {
             // The decision is durable and carried out: only the record of its end is not.
+            let ended = self.pending.ended.take();
+            self.make_known(None, ended);
             self.tell_waiters();
         }
         if self.unkept {
@@ -260,18 +261,11 @@ impl Driver {
         self.machine.endanger(reason.clone());
         self.note(EventKind::Hazard { reason: reason.clone() });
         self.unkept = true;
-        Counts::add(&self.core.counts.hazards);
-        let Standing { plugin, version, .. } = &self.standing;
-        (self.core.alert)(&self.gid, plugin, *version, &reason);
+        self.pending.hazard = Some(reason);
     }
 
     pub(super) fn note_end(&mut self, ending: Ending) {
-        let count: &AtomicU64 = match ending {
-            Ending::Succeeded => &self.core.counts.succeeded,
-            Ending::Failed => &self.core.counts.failed,
-            Ending::Stopped => &self.core.counts.stopped,
-        };
-        Counts::add(count);
+        self.pending.ended = Some(ending);
         self.note(EventKind::Ended { ending });
     }
 
@@ -301,7 +295,8 @@ impl Driver {
     /// What is durable now happens.
     pub(super) fn carry_out(&mut self) {
         self.unkept = false;
-        let Moved { started, decided } = std::mem::take(&mut self.pending);
+        let Moved { started, decided, hazard, ended } = std::mem::take(&mut self.pending);
+        self.make_known(hazard, ended);
         if decided || !self.machine.is_going() {
             self.calls.give_up_all();
         }
@@ -311,6 +306,22 @@ impl Driver {
             }
         } else {
             self.tell_waiters();
+        }
+    }
+
+    /// What is not durable may never have been, so nobody is told of it before.
+    fn make_known(&self, hazard: Option<String>, ended: Option<Ending>) {
+        let counts = &self.core.counts;
+        if let Some(reason) = hazard {
+            Counts::add(&counts.hazards);
+            let Standing { plugin, version, .. } = &self.standing;
+            (self.core.alert)(&self.gid, plugin, *version, &reason);
+        }
+        match ended {
+            Some(Ending::Succeeded) => Counts::add(&counts.succeeded),
+            Some(Ending::Failed) => Counts::add(&counts.failed),
+            Some(Ending::Stopped) => Counts::add(&counts.stopped),
+            None => {}
         }
     }
 

@@ -335,6 +335,10 @@ impl Machine {
         operations.filter(|(operation, _)| operation.phase == Phase::Undecided).map(|(_, progress)| progress)
     }
 
+    fn progress(&self, at: Reference) -> Option<&Progress> {
+        self.facts.progress.get(at.branch as usize)?.get(at.operation as usize)
+    }
+
     fn progress_mut(&mut self, at: Reference) -> Option<&mut Progress> {
         self.facts.progress.get_mut(at.branch as usize)?.get_mut(at.operation as usize)
     }

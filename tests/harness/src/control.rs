@@ -85,6 +85,21 @@ impl Sluice {
         })
     }
 
+    /// A transaction with all that has happened to it.
+    #[track_caller]
+    pub fn transaction(&self, gid: &str) -> Value {
+        self.control().get(&format!("/transactions/{gid}")).expect(200).json()
+    }
+
+    /// Waits until a transaction stands so; all that has happened to it.
+    pub fn await_transaction(&self, gid: &str, status: &str) -> Value {
+        // Attempts of calls are some seconds apart.
+        wait_for(&format!("transaction {gid} to be {status}"), DEADLINE * 2, || {
+            let shown = self.transaction(gid);
+            (shown["status"] == status).then_some(shown)
+        })
+    }
+
     /// Waits until each worker has an instance of the service's plugin that decides.
     pub fn await_live_instances(&self, service: &str) {
         wait_until("every instance to be live", || {

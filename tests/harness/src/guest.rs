@@ -148,6 +148,11 @@ pub fn stock_discovery(name: &str) -> Vec<u8> {
     read(&workspace_root().join("plugins/built/discovery").join(name).with_extension("wasm"), "make plugins")
 }
 
+/// A stock protocol of transactions as `make plugins` builds it.
+pub fn stock_transaction(name: &str) -> Vec<u8> {
+    read(&workspace_root().join("plugins/built/transaction").join(name).with_extension("wasm"), "make plugins")
+}
+
 /// Another build of a component: the same code, and another version, as after a change of a comment.
 pub fn rebuilt(component: &[u8], build: u32) -> Vec<u8> {
     // A custom section: id 0, its length, its name's length, name, content (all lengths here below 128).

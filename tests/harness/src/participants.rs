@@ -31,8 +31,9 @@ pub struct Call {
     pub body: String,
 }
 
-/// The server. A path that holds `/refuse` says no before the decision, `/refuse-commit` and `/refuse-undo` after it;
-/// `/held` waits until [`Participants::release`]; everything else is done.
+/// The server. A path that holds `/refuse` says no before the decision, `/refuse-commit` and `/refuse-undo` after it, and
+/// `/unavailable` answers 503, these three until [`Participants::mend`]; `/held` waits until [`Participants::release`];
+/// everything else is done.
 pub struct Participants {
     origin: RawOrigin,
     books: Arc<Books>,
@@ -50,6 +51,7 @@ struct State {
     calls: Vec<Call>,
     violations: Vec<String>,
     is_released: bool,
+    is_mended: bool,
     /// Messages whose sender has done its part.
     sent: BTreeSet<String>,
 }
@@ -114,6 +116,11 @@ impl Participants {
         self.books.lock().is_released = true;
         self.books.released.notify_all();
     }
+
+    /// What said no after the decision, or was not available, does what it is asked from now on.
+    pub fn mend(&self) {
+        self.books.lock().is_mended = true;
+    }
 }
 
 impl Drop for Participants {
@@ -142,16 +149,22 @@ impl State {
         if call.op == "msg" {
             return if self.sent.contains(&call.gid) { 200 } else { 409 };
         }
+        let breaks = |path: &str| call.path.contains(path) && !self.is_mended;
+        let (is_unavailable, refuses_commit, refuses_undo) =
+            (breaks("/unavailable"), breaks("/refuse-commit"), breaks("/refuse-undo"));
+        if is_unavailable {
+            return 503;
+        }
         let entry = self.entries.entry((call.gid.clone(), call.branch.clone())).or_default();
         let is_message = ["message", "msg"].contains(&&*call.protocol);
         let status = match &*call.op {
-            "abort" | "cancel" | "compensate" | "rollback" if call.path.contains("/refuse-undo") => 409,
+            "abort" | "cancel" | "compensate" | "rollback" if refuses_undo => 409,
             "abort" | "cancel" | "compensate" | "rollback" => {
                 entry.undone = true;
                 200
             }
             op if is_message || ["commit", "confirm"].contains(&op) => {
-                if call.path.contains("/refuse-commit") {
+                if refuses_commit {
                     409
                 } else {
                     entry.confirmed = true;

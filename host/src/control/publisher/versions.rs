@@ -108,14 +108,19 @@ impl Publisher {
 
     /// A version that a transaction keeps to is needed until that has ended.
     fn must_not_be_pinned(&self, plugin: &PluginName, stored: &[StoredVersion]) -> Result<(), Refusal> {
-        let mut pins = self.transactions.coordinator.pins_of(plugin);
-        pins.retain(|version, _| stored.iter().any(|stored| stored.id == *version));
-        match pins.into_iter().next() {
-            Some((version, count)) => Err(Refusal::Conflict(format!(
-                "{count} transactions keep to version {version} of plugin {plugin} until they end"
-            ))),
-            None => Ok(()),
+        let pins = self.transactions.coordinator.pins_of(plugin);
+        let needed: Vec<_> = stored
+            .iter()
+            .filter_map(|stored| Some((stored.id, *pins.get(&stored.id)?)))
+            .map(|(version, count)| {
+                let keep = if count == 1 { "transaction keeps" } else { "transactions keep" };
+                format!("{count} {keep} to version {version} of plugin {plugin}")
+            })
+            .collect();
+        if needed.is_empty() {
+            return Ok(());
         }
+        Err(Refusal::Conflict(format!("{}, until they have ended", needed.join(", "))))
     }
 
     pub(super) fn start_canary(

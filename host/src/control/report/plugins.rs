@@ -35,6 +35,8 @@ pub struct PluginReport {
     /// Services that it decides for.
     #[schema(value_type = Vec<String>)]
     pub services: Vec<ServiceName>,
+    /// Protocols of transactions that it steps, by DTM's `trans_type`.
+    pub protocols: Vec<String>,
     /// Linear memory that one instance may have.
     pub memory_bytes_max: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,6 +210,7 @@ fn report(control: &Control, current: &Published, name: &PluginName) -> Result<P
         previous: desired.overlay.plugins.get(name).map(|overlay| overlay.previous.clone()).unwrap_or_default(),
         versions: versions(control, current, name)?,
         services,
+        protocols: desired.protocols_of(name).into_iter().map(str::to_owned).collect(),
         memory_bytes_max: desired.memory_bytes_max(name),
         canary,
         name: name.clone(),

@@ -14,6 +14,7 @@
 //! | `undoes-the-untouched` | aborts at once, and runs the aborts of branches of which nothing ran |
 //! | `runs-nothing` | an empty run |
 //! | `runs-a-flood` | operation 0 of branch 0 in a list of 20,000 |
+//! | `runs-in-circles` | operation 0 of branch 0, whatever has become of it |
 //! | `waits-for-ever` | waits, whatever happens |
 //! | `changes-its-mind` | each second answer to a question is another one |
 //! | `traps-in-next`, `spins-in-next`, `allocates-in-next` | a trap, an endless loop, memory without end |
@@ -39,7 +40,7 @@ use sluice_sdk::{
     },
 };
 
-const LIES: [(&str, Lie); 32] = [
+const LIES: [(&str, Lie); 33] = [
     ("none", Lie::None),
     ("decides-both", Lie::DecidesBoth),
     ("decides-again", Lie::DecidesAgain),
@@ -52,6 +53,7 @@ const LIES: [(&str, Lie); 32] = [
     ("undoes-the-untouched", Lie::UndoesTheUntouched),
     ("runs-nothing", Lie::RunsNothing),
     ("runs-a-flood", Lie::RunsAFlood),
+    ("runs-in-circles", Lie::RunsInCircles),
     ("waits-for-ever", Lie::WaitsForEver),
     ("changes-its-mind", Lie::ChangesItsMind),
     ("traps-in-next", Lie::TrapsInNext),
@@ -88,6 +90,7 @@ enum Lie {
     UndoesTheUntouched,
     RunsNothing,
     RunsAFlood,
+    RunsInCircles,
     WaitsForEver,
     ChangesItsMind,
     TrapsInNext,
@@ -142,6 +145,7 @@ impl Protocol for Hostile {
             (Lie::UndoesTheUntouched, Some(_)) => all_of(view, Phase::Aborted),
             (Lie::RunsNothing, _) => Step::Run(Vec::new()),
             (Lie::RunsAFlood, None) => Step::Run(vec![Reference { branch: 0, operation: 0 }; 20_000]),
+            (Lie::RunsInCircles, None) => run(0, 0),
             (Lie::WaitsForEver, _) => Step::Wait,
             (Lie::ChangesItsMind, _) if self.is_second_time() => Step::Wait,
             (Lie::TrapsInNext, _) => panic!("as the settings say"),
