@@ -265,6 +265,80 @@ fn what_a_canary_began_goes_on_under_it_when_the_canary_has_ended() {
     assert_eq!(participants.violations(), Vec::<String>::new());
 }
 
+/// A protocol `own` of a plugin in a file, as long as `is_there`.
+fn config_with_own(participants: &Participants, file: &Path, is_there: bool) -> String {
+    let own = format!("[transactions.protocols.own]\nplugin = \"own\"\n[plugins.own]\npath = {file:?}\n");
+    config(participants, 3) + if is_there { &own } else { "" }
+}
+
+#[test]
+fn a_transaction_goes_on_under_a_protocol_that_is_gone_from_the_configuration() {
+    let participants = Participants::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("own.wasm");
+    std::fs::write(&file, rebuilt(&stock(), 7)).expect("a writable folder");
+    let builder = |is_there| sluice!().config(config_with_own(&participants, &file, is_there)).directory(folder.path());
+    let mut gateway = builder(true).start();
+    let of_own = |gid: &str, path: &str| {
+        let mut submission = submission(&participants, gid, path);
+        submission["trans_type"] = "own".into();
+        submission
+    };
+    let control = gateway.control();
+    control.post("/transactions?wait=30s", &of_own("ended", "b")).expect(200);
+    control.post("/transactions", &of_own("held", "held")).expect(202);
+    control.post("/transactions?prepare=true", &of_own("prepared", "b")).expect(201);
+    control.post("/transactions?prepare=true", &of_own("prepared-too", "b")).expect(201);
+    let version = gateway.active("own");
+    gateway.rewrite_config(&config_with_own(&participants, &file, false));
+    control.post("/reload", &json!({})).expect(200);
+    std::fs::remove_file(&file).expect("it is there");
+    control.post("/transactions", &of_own("new", "b")).expect(422);
+    // Whoever says it once more means the one that is there.
+    assert_eq!(control.post("/transactions", &of_own("ended", "b")).expect(200).json()["status"], "succeeded");
+    assert_eq!(control.post("/transactions", &of_own("held", "held")).expect(202).json()["status"], "submitted");
+    control.post("/transactions", &of_own("held", "b")).expect(409);
+    control.post("/transactions/prepared/submit?wait=30s", &json!({})).expect(200);
+    gateway.kill();
+    let gateway = builder(false).start();
+    let control = gateway.control();
+    control.post("/transactions", &of_own("prepared-too", "b")).expect(202);
+    participants.release();
+    for gid in ["ended", "held", "prepared", "prepared-too"] {
+        assert_eq!(gateway.await_transaction(gid, "succeeded")["version"], version, "{gid}");
+    }
+    assert_eq!(participants.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn a_version_is_kept_as_long_as_a_transaction_needs_it() {
+    /// Uploaded versions of a plugin that are kept anyway: host/src/control/publisher/apply.rs.
+    const VERSIONS_KEPT_MAX: u32 = 16;
+    let participants = Participants::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut gateway = start(&participants, folder.path(), 3);
+    let version = text(&gateway.push(PLUGIN, &rebuilt(&stock(), 100))["version"]);
+    gateway.control().post("/transactions", &submission(&participants, "held", "held")).expect(202);
+    for build in 0..=VERSIONS_KEPT_MAX {
+        gateway.push(PLUGIN, &rebuilt(&stock(), 101 + build));
+    }
+    gateway.kill();
+    // Where it is gone all the same, that is seen, and is mended by bringing it back.
+    let kept = folder.path().join("data/transactions/plugins");
+    let away = folder.path().join("away");
+    std::fs::rename(&kept, &away).expect("it is kept there");
+    let gateway = start(&participants, folder.path(), 3);
+    wait_until("it to be missed", || {
+        text(&gateway.transaction("held")["held_up"]).contains("the version that it began with is not there any more")
+    });
+    version_of(&gateway, &participants, "meanwhile");
+    let file = format!("{PLUGIN}/{version}.wasm");
+    std::fs::rename(away.join(&file), kept.join(&file)).expect("it was moved away");
+    participants.release();
+    let ended = gateway.await_transaction("held", "succeeded");
+    assert_eq!((&ended["version"], &ended["held_up"]), (&json!(version), &Value::Null));
+}
+
 #[test]
 fn protocols_are_pushed_activated_and_rolled_back_like_every_plugin() {
     let participants = Participants::start();
