@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,6 +26,8 @@ const PROTOCOLS: [&str; 3] = ["saga", "tcc", "2pc"];
 /// Of a service whose instances are both gone: ten seconds until they come back, thirty after which an order is undone, and
 /// the pauses between the attempts.
 const OUTAGE_DEADLINE: Duration = Duration::from_secs(90);
+
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What each product's stock is when the shop opens.
 const STOCK: u64 = 100_000;
@@ -312,12 +314,17 @@ impl Shop {
         page["transactions"].as_array().cloned().expect("a list")
     }
 
-    /// Waits until nothing goes on any more.
+    /// Waits until nothing goes on any more; where something does, all that happened to it is shown.
     fn await_ends(&self, deadline: Duration) {
         let open = ["prepared", "submitted", "committing", "aborting"];
-        wait_for("every transaction to end", deadline, || {
-            open.iter().all(|status| self.transactions(status).is_empty()).then_some(())
-        });
+        let left = || open.iter().flat_map(|status| self.transactions(status)).collect::<Vec<_>>();
+        let begun = Instant::now();
+        while begun.elapsed() < deadline && !left().is_empty() {
+            thread::sleep(LOOK_INTERVAL);
+        }
+        let details = |it: &Value| self.control.get(&format!("/transactions/{}", text(&it["gid"]))).text();
+        let left: Vec<_> = left().iter().map(details).collect();
+        assert!(left.is_empty(), "not ended within {deadline:?}: {left:#?}");
     }
 
     /// As an instance dies whose machine does.
