@@ -27,8 +27,6 @@ const PROTOCOLS: [&str; 3] = ["saga", "tcc", "2pc"];
 /// the pauses between the attempts.
 const OUTAGE_DEADLINE: Duration = Duration::from_secs(90);
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-
 /// What each product's stock is when the shop opens.
 const STOCK: u64 = 100_000;
 
@@ -319,11 +317,12 @@ impl Shop {
         let open = ["prepared", "submitted", "committing", "aborting"];
         let left = || open.iter().flat_map(|status| self.transactions(status)).collect::<Vec<_>>();
         let begun = Instant::now();
-        while begun.elapsed() < deadline && !left().is_empty() {
-            thread::sleep(LOOK_INTERVAL);
-        }
+        let left = wait_for("a list of transactions", deadline * 2, || {
+            let left = left();
+            (left.is_empty() || begun.elapsed() >= deadline).then_some(left)
+        });
         let details = |it: &Value| self.control.get(&format!("/transactions/{}", text(&it["gid"]))).text();
-        let left: Vec<_> = left().iter().map(details).collect();
+        let left: Vec<_> = left.iter().map(details).collect();
         assert!(left.is_empty(), "not ended within {deadline:?}: {left:#?}");
     }
 
