@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{
     core::{Core, Counts},
-    driver::{Command, Driver, Reply},
+    driver::{Command, Driver, Reply, turn_away},
     error::TransactionError,
     journal::NotKept,
     machine::Machine,
@@ -65,8 +65,9 @@ pub async fn live(
     }
     // Whoever has gone meanwhile does not want to know.
     let _ = reply.send(answer);
-    if let Some(driver) = driver {
-        driver.run(commands).await;
+    match driver {
+        Some(driver) => driver.run(commands).await,
+        None => turn_away(commands).await,
     }
 }
 

@@ -116,6 +116,11 @@ impl Driver {
 
     /// Until the transaction has ended, or the gateway does.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.drive(&mut commands).await;
+        turn_away(commands).await;
+    }
+
+    async fn drive(&mut self, commands: &mut mpsc::Receiver<Command>) {
         let core = Arc::clone(&self.core);
         let mut closed = pin!(core.closed());
         // One that has just begun has taken all its steps.
@@ -393,4 +398,12 @@ impl Driver {
         let held_up = self.held_up.as_ref().map(|(why, _)| why.clone());
         Details::of(&self.gid, &self.submitted, &self.machine, &self.standing, held_up)
     }
+}
+
+/// Whoever has just asked is told that nobody answers. Let go of only like this: a command that arrives while its inbox is
+/// dropped stays in there, and its sender would wait for ever.
+pub async fn turn_away(mut commands: mpsc::Receiver<Command>) {
+    commands.close();
+    // Ends when what was being sent has arrived.
+    while commands.recv().await.is_some() {}
 }
