@@ -37,7 +37,7 @@ test-guests: guest-target
 guest-target:
 	scripts/guest-target
 
-# About twenty minutes, compiling included; BENCH=--quick for a shorter look at the proxies.
+# About half an hour, compiling included; BENCH=--quick for a shorter look at the proxies.
 bench: plugins
 	scripts/setup bench
 	cargo build --release --package sluice
@@ -46,6 +46,7 @@ bench: plugins
 	python3 tests/bench/picks.py
 	python3 tests/bench/registry.py
 	python3 tests/bench/failover.py
+	python3 tests/bench/transactions.py
 	python3 tests/bench/simulations.py
 
 # The long versions of the tests, about an hour: those that say so by `#[ignore]`, and the fuzz targets with many

@@ -48,12 +48,13 @@ def run(scenario, port, seconds, folder, pin):
     """Asks for `seconds`; `pin` is called in the generator's process before it begins."""
     url = f"http://127.0.0.1:{port}{scenario.path}"
     if scenario.protocol == "h1":
-        return _wrk(url, seconds, pin)
+        return wrk(url, seconds, CONNECTIONS, pin)
     return _h2load(url, seconds, folder, pin)
 
 
-def _wrk(url, seconds, pin):
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(HERE / "latency.lua"), url]
+def wrk(url, seconds, connections, pin, script="latency.lua", arguments=()):
+    """One thread of wrk with a script of this folder."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / script), url, "--", *arguments]
     output = _output(command, seconds, pin)
     figures = re.search(r"^FIGURES (.*)$", output, re.M)
     if not figures:

@@ -128,8 +128,8 @@ def all_peers():
     ]
 
 
-def start_backends(folder, pin):
-    """Two nginx servers; the answer is their processes and addresses."""
+def start_backends(folder, pin, template="backend.conf"):
+    """Two nginx servers; the answer is their processes and ports."""
     www = folder / "www"
     www.mkdir(parents=True)
     # Debian's nginx drops to an unprivileged user, which must be able to read the file.
@@ -139,7 +139,7 @@ def start_backends(folder, pin):
     for number, port in enumerate(ports):
         own = folder / f"backend-{number}"
         own.mkdir()
-        text = (HERE / "config/backend.conf").read_text()
+        text = (HERE / "config" / template).read_text()
         places = dict(dir=own, address=f"127.0.0.1:{port}", small_body=SMALL_BODY)
         config = own / "nginx.conf"
         config.write_text(string.Template(text).substitute(places).replace(f"{own}/www", str(www)))
