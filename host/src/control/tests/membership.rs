@@ -65,8 +65,8 @@ fn a_plugin_in_use_that_fails_on_a_new_membership_does_not_stand_in_its_way() {
     bed.write_config(&text.replace(&endpoints, &format!("endpoints = [\"{}\"]", bed.origins[1].address())));
     bed.control().post("/reload", &json!({})).expect(200);
     bed.all_go_to("b", 10);
-    let instances = bed.balancers();
-    assert!(instances.iter().all(|one| one["state"] == "fallback"), "{instances:?}");
+    // The supervisor is told of each that is gone after the change is in force.
+    wait_until("all to be decided for natively", || bed.balancers().iter().all(|one| one["state"] == "fallback"));
     wait_until("it is noted", || {
         bed.history("fault").iter().any(|entry| entry["message"].as_str().is_some_and(|m| m.contains("update")))
     });
