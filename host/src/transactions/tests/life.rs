@@ -5,23 +5,15 @@ use std::{sync::Arc, time::Duration};
 use serde_json::json;
 
 use super::{
-    protocols::stock,
+    protocols::{NoOthers, stock},
     world::{Network, Weather, World},
 };
 use crate::{
     storage::{KeyRange, Space, Storage, StorageError, memory::MemoryStorage},
-    transactions::{Coordinator, Filter, Parts, Pin, Protocol, Status, Submission, TransactionError, Versions, Wall},
+    transactions::{Coordinator, Filter, Parts, Status, Submission, TransactionError, Wall},
 };
 
 const RETENTION: Duration = Duration::from_secs(3600);
-
-struct NoOthers;
-
-impl Versions for NoOthers {
-    fn load(&self, pin: &Pin) -> Result<Arc<dyn Protocol>, String> {
-        Err(format!("{} is in force", pin.plugin))
-    }
-}
 
 /// None where the protocols are not built.
 async fn coordinator(storage: &MemoryStorage) -> Option<Coordinator> {

@@ -7,7 +7,7 @@ use serde_json::Map;
 use crate::{
     model::{Clock, PluginName, VersionId},
     plugin::tests::guest::runtime,
-    transactions::{ComponentProtocol, Pin, Pinned, Protocol, ProtocolInForce, Protocols},
+    transactions::{ComponentProtocol, Pin, Pinned, Protocol, ProtocolInForce, Protocols, Versions},
 };
 
 const STOCK: &str = "../plugins/built/transaction";
@@ -36,4 +36,13 @@ pub fn pin(plugin: &str, version: VersionId) -> Pin {
 
 pub fn in_force(pin: Pin, protocol: Arc<dyn Protocol>) -> ProtocolInForce {
     ProtocolInForce { incumbent: Pinned { pin, protocol }, candidate: None, timeout: Duration::from_secs(35) }
+}
+
+/// No transaction keeps to any but these.
+pub struct NoOthers;
+
+impl Versions for NoOthers {
+    fn load(&self, pin: &Pin) -> Result<Arc<dyn Protocol>, String> {
+        Err(format!("{} is in force, and nothing else is asked for", pin.plugin))
+    }
 }

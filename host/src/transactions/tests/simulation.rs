@@ -7,14 +7,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    protocols::stock,
+    protocols::{NoOthers, stock},
     world::{Network, Weather, World},
 };
 use crate::{
     storage::{Storage, memory::MemoryStorage},
     transactions::{
-        Coordinator, Enlistment, Filter, Gid, Parts, Pin, Protocol, Protocols, Status, Submission, TransactionError,
-        Versions, Wall,
+        Coordinator, Enlistment, Filter, Gid, Parts, Protocols, Status, Submission, TransactionError, Wall,
     },
 };
 
@@ -22,14 +21,6 @@ const SEEDS: u64 = 1_000;
 
 /// In which every transaction must have ended once everything works again.
 const CALM_TIME: Duration = Duration::from_secs(600);
-
-struct NoOthers;
-
-impl Versions for NoOthers {
-    fn load(&self, pin: &Pin) -> Result<Arc<dyn Protocol>, String> {
-        Err(format!("{} is in force, and nothing else is asked for", pin.plugin))
-    }
-}
 
 /// One history of gateways, one after the other, over one disk.
 struct History {
