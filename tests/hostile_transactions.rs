@@ -297,6 +297,8 @@ fn a_refusal_after_the_decision_is_a_hazard_that_survives_a_restart_and_ends_whe
     // Another one, meanwhile.
     let begun = gateway.control().post("/transactions?wait=30s", &bed.submission("meanwhile", "two-phase-commit"));
     begun.expect(200);
+    // Its client is told of its end before that is written down.
+    wait_until("only hazards to be left", || gateway.metric("sluice_transactions_live", &[]) as usize == cases.len());
     let calls = bed.participants.calls().len();
     gateway.kill();
     let gateway = bed.start();
