@@ -50,6 +50,10 @@ impl Driver {
         Status::of(self.machine.facts())
     }
 
+    fn too_late(&self, wanted: &'static str) -> TransactionError {
+        TransactionError::TooLate { gid: self.gid.clone(), status: self.status(), wanted }
+    }
+
     async fn again(&mut self, submission: &Submission, asks: bool) -> Result<Status, TransactionError> {
         if let Some(field) = submission.differs_from(&self.submitted.first.request) {
             return Err(TransactionError::OtherContent { gid: self.gid.clone(), field: field.to_owned() });
@@ -65,7 +69,7 @@ impl Driver {
             None if self.machine.is_going() => {}
             _ => {
                 let wanted = if decision == Decision::Commit { "be committed" } else { "be aborted" };
-                return Err(TransactionError::TooLate { gid: self.gid.clone(), status: self.status(), wanted });
+                return Err(self.too_late(wanted));
             }
         }
         let before = self.remember().await?;
@@ -75,8 +79,7 @@ impl Driver {
         self.unkept = true;
         // What follows at once goes into the same commit.
         self.step();
-        let (core, gid) = (self.core.clone(), self.gid.clone());
-        let kept = core.journal.keep(&gid, self.current()).await;
+        let kept = self.keep().await;
         self.settle(kept, before)?;
         Ok(self.status())
     }
@@ -84,8 +87,7 @@ impl Driver {
     async fn enlist(&mut self, enlistment: Enlistment) -> Result<Status, TransactionError> {
         let facts = self.machine.facts();
         if facts.complete || facts.decision.is_some() || !self.machine.is_going() {
-            let wanted = "take another branch";
-            return Err(TransactionError::TooLate { gid: self.gid.clone(), status: self.status(), wanted });
+            return Err(self.too_late("take another branch"));
         }
         let payloads = submission::payloads(&enlistment.request);
         let planned = self.planned(&enlistment, &payloads)?;
@@ -164,8 +166,7 @@ impl Driver {
 
     async fn stop(&mut self) -> Result<Status, TransactionError> {
         if self.machine.facts().ended.is_some() {
-            let wanted = "be stopped";
-            return Err(TransactionError::TooLate { gid: self.gid.clone(), status: self.status(), wanted });
+            return Err(self.too_late("be stopped"));
         }
         let before = self.remember().await?;
         self.machine.stop();
@@ -178,8 +179,7 @@ impl Driver {
 
     async fn retry(&mut self) -> Result<Status, TransactionError> {
         if self.machine.facts().ended.is_some() {
-            let wanted = "be tried again";
-            return Err(TransactionError::TooLate { gid: self.gid.clone(), status: self.status(), wanted });
+            return Err(self.too_late("be tried again"));
         }
         let before = self.remember().await?;
         self.machine.resume();
@@ -194,27 +194,20 @@ impl Driver {
     /// Where it goes back to if a change does not become durable; whatever came before is durable first.
     async fn remember(&mut self) -> Result<(Machine, Standing), TransactionError> {
         if self.unkept {
-            match self.keep().await {
-                Ok(()) => self.carry_out(),
-                Err(NotKept::Conflict) => return Err(TransactionError::TakenOver),
-                Err(NotKept::Error(error)) => return Err(error),
-            }
+            self.keep().await?;
+            self.carry_out();
         }
         Ok((self.machine.clone(), self.standing.clone()))
     }
 
     /// What was asked for holds if it is durable, and else it was never asked for.
     fn settle(&mut self, kept: Result<(), NotKept>, before: (Machine, Standing)) -> Result<(), TransactionError> {
-        let error = match kept {
-            Ok(()) => {
-                self.carry_out();
-                return Ok(());
-            }
-            Err(NotKept::Conflict) => TransactionError::TakenOver,
-            Err(NotKept::Error(error)) => error,
-        };
-        (self.machine, self.standing) = before;
-        self.forget_steps();
-        Err(error)
+        if let Err(refused) = kept {
+            (self.machine, self.standing) = before;
+            self.forget_steps();
+            return Err(refused.into());
+        }
+        self.carry_out();
+        Ok(())
     }
 }

@@ -37,6 +37,16 @@ pub enum NotKept {
     Error(TransactionError),
 }
 
+/// Of a transaction that this coordinator has begun: nobody else may have touched its record.
+impl From<NotKept> for TransactionError {
+    fn from(not_kept: NotKept) -> Self {
+        match not_kept {
+            NotKept::Conflict => Self::TakenOver,
+            NotKept::Error(error) => error,
+        }
+    }
+}
+
 pub struct Journal {
     storage: Arc<dyn Storage>,
     claim: Bytes,

@@ -70,6 +70,20 @@ async fn an_ended_transaction_is_kept_for_its_time_and_then_leaves_nothing_behin
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_ends_with_its_clients_own_word_is_removed_like_any_other() {
+    let storage = MemoryStorage::new();
+    let Some(coordinator) = coordinator(&storage).await else { return };
+    let request = json!({"gid": "g", "trans_type": "tcc"});
+    coordinator.prepare(Submission::parse(request).expect("it is right")).await.expect("it is taken");
+    let gid = "g".parse().expect("a gid");
+    // There is nothing to undo, so the abort is its end.
+    assert_eq!(coordinator.abort(&gid, None).await.expect("it is prepared"), Status::Failed);
+    tokio::time::sleep(RETENTION + Duration::from_secs(60)).await;
+    assert_eq!(keys(&storage).await, ["c"], "only the claim is left");
+    coordinator.close().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gateway_whose_transactions_another_has_taken_over_changes_nothing_any_more() {
     let storage = MemoryStorage::new();
     let Some(one) = coordinator(&storage).await else { return };
