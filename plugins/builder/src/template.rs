@@ -12,6 +12,7 @@ include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 const MANIFEST: &str = include_str!("../template/Cargo.toml.in");
 const BALANCER: &str = include_str!("../template/src/balancer.rs.in");
 const FAILOVER: &str = include_str!("../template/src/failover.rs.in");
+const EVENT_HANDLER: &str = include_str!("../template/src/event-handler.rs.in");
 const TRANSACTION: &str = include_str!("../template/src/transaction.rs.in");
 /// The versions of the SDK's dependencies that it is tested with; cargo leaves out what the crate does not use.
 const LOCK: &str = include_str!("../../Cargo.lock");
@@ -87,8 +88,10 @@ pub fn new_crate(dir: &Path, name: &str, kind: &str) -> Result<()> {
         "balancer" => BALANCER,
         "failover" => FAILOVER,
         "transaction" => TRANSACTION,
+        "event-handler" => EVENT_HANDLER,
         _ => bail!(
-            "there is no template for a {kind} in this version; there is one for a balancer, a failover and a transaction"
+            "there is no template for a {kind} in this version; there is one for a balancer, a failover, a transaction and an \
+             event-handler"
         ),
     };
     check_name(name)?;

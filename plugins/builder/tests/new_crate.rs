@@ -7,7 +7,7 @@ const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
 
 #[test]
 fn a_new_crate_passes_its_test_and_builds_as_it_stands() {
-    for kind in ["balancer", "failover", "transaction"] {
+    for kind in ["balancer", "failover", "transaction", "event-handler"] {
         passes_its_test_and_builds(kind);
     }
 }

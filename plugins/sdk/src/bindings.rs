@@ -1,9 +1,9 @@
 //! What `wit-bindgen` makes of `wit/`: plain types, raw imports, and the macros behind
-//! [`balancer!`](crate::balancer!), [`failover!`](crate::failover!), [`discovery!`](crate::discovery!) and
-//! [`transaction!`](crate::transaction!).
+//! [`balancer!`](crate::balancer!), [`failover!`](crate::failover!), [`discovery!`](crate::discovery!),
+//! [`transaction!`](crate::transaction!) and [`event_handler!`](crate::event_handler!).
 //!
 //! A component's world is made of two halves, each with an `export!` of its own: what every kind has, here, and what
-//! its own kind has, in [`balancer`], [`failover`], [`discovery`] and [`transaction`].
+//! its own kind has, in [`balancer`], [`failover`], [`discovery`], [`transaction`] and [`event_handler`].
 
 wit_bindgen::generate!({
     inline: "package sluice:sdk; world every-kind { import sluice:plugin/log@0.1.0; export sluice:plugin/policy@0.1.0; }",
@@ -72,6 +72,22 @@ pub mod transaction {
         default_bindings_module: "sluice_sdk::bindings::transaction",
         with: { "sluice:plugin/types@0.1.0": crate::bindings::sluice::plugin::types },
         // So that tests can compare steps and branches.
+        additional_derives: [PartialEq],
+        disable_run_ctors_once_workaround: true,
+    });
+}
+
+/// The own half of an event handler. What it asks of the world it asks as a source of endpoints does.
+pub mod event_handler {
+    wit_bindgen::generate!({
+        inline: "package sluice:sdk; world event-handler-half { import sluice:plugin/http@0.1.0; import sluice:plugin/state@0.1.0; import sluice:plugin/state-write@0.1.0; export sluice:plugin/event-handler@0.1.0; export sluice:plugin/read-model@0.1.0; }",
+        world: "sluice:sdk/event-handler-half",
+        path: "wit",
+        generate_all,
+        pub_export_macro: true,
+        default_bindings_module: "sluice_sdk::bindings::event_handler",
+        with: { "sluice:plugin/http@0.1.0": crate::bindings::discovery::sluice::plugin::http },
+        // So that tests can compare events and effects.
         additional_derives: [PartialEq],
         disable_run_ctors_once_workaround: true,
     });

@@ -5,6 +5,7 @@
 mod host {
     pub use crate::bindings::{
         balancer::sluice::plugin::{incoming, load},
+        event_handler::sluice::plugin::{state, state_write},
         sluice::plugin::log,
     };
 }
@@ -64,6 +65,14 @@ pub mod log {
     pub fn debug(message: &str) {
         host::log::write(host::log::Level::Debug, message);
     }
+}
+
+/// What an event handler has stored: behind [`State`](crate::event_handler::State).
+pub(crate) mod stored {
+    pub(crate) use super::host::{
+        state::{get, scan},
+        state_write::{delete, put},
+    };
 }
 
 /// Time, for plugins that wait.

@@ -27,6 +27,18 @@ impl Value {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
+    /// What a JSON Pointer (RFC 6901) leads to; empty is the whole.
+    pub fn at(&self, pointer: &str) -> Option<&Value> {
+        let Some(steps) = pointer.strip_prefix('/') else { return pointer.is_empty().then_some(self) };
+        steps.split('/').try_fold(self, |value, step| match value {
+            Self::List(values) => {
+                let digits = step.bytes().all(|byte| byte.is_ascii_digit()) && (step == "0" || !step.starts_with('0'));
+                step.parse::<usize>().ok().filter(|_| digits).and_then(|index| values.get(index))
+            }
+            other => other.get(&step.replace("~1", "/").replace("~0", "~")),
+        })
+    }
+
     pub fn list(&self) -> Option<&[Value]> {
         if let Self::List(values) = self { Some(values) } else { None }
     }
@@ -252,6 +264,19 @@ mod tests {
             let theirs = serde_json::from_str(text).unwrap();
             let ours = parse(text).unwrap_or_else(|| panic!("{text} is JSON"));
             assert!(same(&ours, &theirs), "{text}: {ours:?}");
+        }
+    }
+
+    #[test]
+    fn a_pointer_leads_to_what_rfc_6901_says() {
+        let value = parse(r#"{"a": [{"b": 1}, 2], "": 3, "m~n": 4, "x/y": 5}"#).unwrap();
+        let number = |pointer| value.at(pointer).and_then(Value::integer);
+        assert_eq!(value.at(""), Some(&value));
+        for (pointer, found) in [("/a/0/b", 1), ("/a/1", 2), ("/", 3), ("/m~0n", 4), ("/x~1y", 5)] {
+            assert_eq!(number(pointer), Some(found), "{pointer}");
+        }
+        for nowhere in ["a", "/a/2", "/a/00", "/a/+1", "/a/0/b/c", "/b"] {
+            assert_eq!(number(nowhere), None, "{nowhere}");
         }
     }
 

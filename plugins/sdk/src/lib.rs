@@ -1,8 +1,8 @@
 //! What a Sluice plugin is written with: a struct, one trait implementation, one macro call.
 //!
 //! [`Balancer`] shows the smallest one; [`Failover`](failover::Failover) is the trait of failover policies,
-//! [`Discovery`](discovery::Discovery) that of sources of endpoints, and [`Protocol`](transaction::Protocol) that of
-//! transaction protocols. The crate is compiled for
+//! [`Discovery`](discovery::Discovery) that of sources of endpoints, [`Protocol`](transaction::Protocol) that of
+//! transaction protocols, and [`EventHandler`](event_handler::EventHandler) that of event handlers. The crate is compiled for
 //! `wasm32-unknown-unknown` and made into a component by `sluice plugin build`. Tests run natively, with [`testing`]
 //! in the gateway's place.
 //!
@@ -13,18 +13,20 @@
 //! - [`hashing`]: slow start and bounded load for policies that follow a hash
 //! - [`failover`]: the usual rules for retries, outlier detection, and what is known of each endpoint
 //! - [`transaction`]: reading what clients send, what is owed after a decision, and a search for faults in a protocol
+//! - [`event_handler`]: what a handler has stored, what it causes, how it is asked, and events as CloudEvents have them
 //! - [`sort`], [`power`]: sorting and powers in little code
 //! - [`state`]: what survives a swap
 //! - [`instances`]: endpoints as people write them in JSON
 //! - [`json`]: reading and writing JSON in little code
 //! - [`load`], [`incoming`], [`log`]: what the gateway answers a balancer
-//! - [`clock`], [`http`], [`dns`], [`files`], [`registry`]: what it answers a source of endpoints
+//! - [`clock`], [`http`], [`dns`], [`files`], [`registry`]: what it answers a source of endpoints; an event handler, `http`
 
 pub mod alias;
 pub mod balancer;
 pub mod bindings;
 pub mod choices;
 pub mod discovery;
+pub mod event_handler;
 pub mod failover;
 pub mod hashing;
 mod imports;

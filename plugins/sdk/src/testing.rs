@@ -9,6 +9,7 @@
 //! assert_eq!(incoming::header("x-tenant"), None);
 //! ```
 
+pub mod event_handler;
 pub mod transaction;
 
 use std::{cell::RefCell, collections::BTreeMap};
@@ -26,6 +27,7 @@ struct Gateway {
     headers: BTreeMap<String, String>,
     path: String,
     lines: Vec<String>,
+    state: BTreeMap<String, Vec<u8>>,
 }
 
 thread_local! {
@@ -127,6 +129,36 @@ pub(crate) mod incoming {
 
     pub(crate) fn path() -> String {
         GATEWAY.with_borrow(|gateway| gateway.path.clone())
+    }
+}
+
+pub(crate) mod state {
+    use super::GATEWAY;
+
+    pub(crate) fn get(key: &str) -> Option<Vec<u8>> {
+        GATEWAY.with_borrow(|gateway| gateway.state.get(key).cloned())
+    }
+
+    pub(crate) fn scan(prefix: &str, start: Option<&str>, limit: u32) -> Vec<(String, Vec<u8>)> {
+        let from = start.filter(|start| *start > prefix).unwrap_or(prefix);
+        GATEWAY.with_borrow(|gateway| {
+            let found = gateway.state.range(from.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+            found.take(limit.clamp(1, 1_000) as usize).map(|(key, value)| (key.clone(), value.clone())).collect()
+        })
+    }
+}
+
+pub(crate) mod state_write {
+    use super::GATEWAY;
+
+    pub(crate) fn put(key: &str, value: &[u8]) {
+        assert!(key.len() <= 1 << 10, "a key of {} bytes traps", key.len());
+        assert!(value.len() <= 1 << 20, "a value of {} bytes traps", value.len());
+        GATEWAY.with_borrow_mut(|gateway| gateway.state.insert(key.to_owned(), value.to_vec()));
+    }
+
+    pub(crate) fn delete(key: &str) {
+        GATEWAY.with_borrow_mut(|gateway| gateway.state.remove(key));
     }
 }
 
