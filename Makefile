@@ -47,6 +47,7 @@ bench: plugins
 	python3 tests/bench/registry.py
 	python3 tests/bench/failover.py
 	python3 tests/bench/transactions.py
+	python3 tests/bench/events.py
 	python3 tests/bench/simulations.py
 
 # The long versions of the tests, about an hour: those that say so by `#[ignore]`, and the fuzz targets with many
@@ -54,7 +55,7 @@ bench: plugins
 SOAK_SEEDS ?= 100000
 SOAK_FUZZ_RUNS ?= 1000000
 SOAK_FUZZ_SECONDS ?= 600
-FUZZ_TARGETS := guard configuration guest_answers dns registration
+FUZZ_TARGETS := guard configuration guest_answers dns registration cloud_events
 
 soak: plugins test-guests
 	cargo test --package sluice --no-fail-fast --tests -- --ignored --nocapture

@@ -78,6 +78,15 @@ fn no_json_breaks_the_reader_of_registrations_or_passes_unchecked() {
 }
 
 #[test]
+fn no_cloud_event_breaks_its_readers_and_what_they_take_comes_out_as_it_came() {
+    for event in CLOUD_EVENTS {
+        fuzz::cloud_events::check(event.as_bytes());
+    }
+    let events: Vec<_> = CLOUD_EVENTS.iter().map(|event| event.as_bytes().to_vec()).collect();
+    run(fuzz::cloud_events::check, |rng| splice(rng, &events, CLOUD_EVENT_PIECES));
+}
+
+#[test]
 fn no_answer_of_a_guest_breaks_the_host_or_is_believed_unseen() {
     let small = |rng: &mut Rng| if rng.bool() { rng.u8(..8) } else { rng.u8(..) };
     run(fuzz::guest_answers::check, |rng| {
@@ -96,6 +105,50 @@ fn no_packet_breaks_the_dns_server() {
     run(fuzz::dns::check, |rng| splice(rng, &packets, DNS_PIECES));
     run(fuzz::dns::check, |rng| (0..rng.usize(..100)).map(|_| rng.u8(..)).collect());
 }
+
+/// In structured mode, as a batch, and in binary mode with a line for each header.
+const CLOUD_EVENTS: &[&str] = &[
+    r#"{"specversion": "1.0", "id": "1", "source": "/a", "type": "t.u", "subject": "s", "time": "2026-01-31T12:00:00.5+01:00",
+        "datacontenttype": "application/json", "dataschema": "http://s", "traceid": "x", "count": 7, "flag": true,
+        "stream": "s-1", "revision": "4", "position": "9", "data": {"n": 1.50, "list": [null, "\u00e9"]}}"#,
+    r#"[{"specversion": "1.0", "id": "a", "source": "b", "type": "c", "data_base64": "AAEC"},
+        {"specversion": "1.0", "id": "b", "source": "b", "type": "c", "datacontenttype": "text/plain", "data": "t"}]"#,
+    "ce-specversion: 1.0\nce-id: 1\nce-source: /a\nce-type: t\nce-subject: %E2%82%AC %22\nce-traceid: y\ncontent-type: text/xml\n\n<x/>",
+    "ce-specversion:1.0\nce-id:2\nce-source:/a\nce-type:t\nce-time:2026-01-31T12:00:00Z\ncontent-type:application/json\n\n{}",
+];
+
+const CLOUD_EVENT_PIECES: &[&[u8]] = &[
+    b"\"",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"\n",
+    b"null",
+    b"-1",
+    b"2147483648",
+    b"1e999",
+    b"\\u0000",
+    b"\\ud800",
+    b"\xff",
+    b"%",
+    b"%00",
+    b"%ff",
+    b"%22",
+    b"*",
+    b"$",
+    b"\"data\": 1,",
+    b"\"data_base64\": \"?\",",
+    b"\"id\": \"\",",
+    b"\"specversion\": \"0.3\",",
+    b"\"Upper\": 1,",
+    b"\"stream\": 5,",
+    b"ce-id: 1\n",
+    b"ce-data: 1\n",
+    b"content-type: \n",
+];
 
 /// Registrations and checks as clients send them, and a filter.
 const REGISTRATIONS: &[&str] = &[

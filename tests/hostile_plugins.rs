@@ -94,10 +94,10 @@ fn what_is_no_plugin_is_refused_with_clear_words_and_changes_nothing() {
         ("the wrong world", wat("wrong-world"), 422, &["is no plugin: it exports none of sluice:plugin/{balancer"]),
         ("half a balancer", wat("half-a-balancer"), 422, &["lacks exports", "sluice:plugin/policy@0.1", "pick"]),
         (
-            "another kind",
+            "half an event handler",
             of_kind("event-handler"),
             422,
-            &["is a plugin of kind event-handler", "not available in this version"],
+            &["lacks exports", "subscribe of sluice:plugin/event-handler", "sluice:plugin/read-model@0.1"],
         ),
         ("an import of the shell", built("imports-unknown"), 422, &["intruder:host/shell", "it may import"]),
         ("cut in the first bytes", good[..6].to_vec(), 422, &["is cut short"]),

@@ -7,13 +7,14 @@ use std::{
 };
 
 /// Each level may use those above it in this list; modules of one level do not use each other.
-const LEVELS: [&[&str]; 8] = [
+const LEVELS: [&[&str]; 9] = [
     &["model"],
     &["config"],
     &["plugin", "storage", "telemetry"],
     &["failover"],
     &["gateway"],
-    &["registry", "transactions", "events", "simulator"],
+    &["events"],
+    &["registry", "transactions", "simulator"],
     &["control"],
     &["cli"],
 ];

@@ -5,8 +5,11 @@ use std::{io::Read, path::Path, time::Duration};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::{
-    Agent, Body, RequestBuilder,
-    http::{Response, header::AUTHORIZATION},
+    Agent, Body, BodyReader, RequestBuilder,
+    http::{
+        Response, StatusCode,
+        header::{ACCEPT, AUTHORIZATION},
+    },
     typestate::WithBody,
 };
 
@@ -23,6 +26,8 @@ const CONTROL_DEFAULT: &str = "http://127.0.0.1:9180";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A push compiles and tries the plugin for every bound service before it is answered.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// A connection that has died unnoticed is made again after so long at most.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// A list of ten thousand services with their endpoints.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A token is a line.
@@ -64,6 +69,31 @@ impl Client {
         self.answer(request.call())
     }
 
+    /// The same as it came: a [`Value`] has no number of more digits than a `f64`.
+    pub fn get_text(&self, path: &str) -> Result<String, Failure> {
+        let request = self.agent.get(self.url(path));
+        let request = self.authorization.iter().fold(request, |request, value| request.header(AUTHORIZATION, value));
+        self.text(request.call()).map(|(_, text)| text)
+    }
+
+    /// Server-sent events, as they come, behind `last_event_id`.
+    pub fn follow(&self, path: &str, last_event_id: Option<&str>) -> Result<BodyReader<'static>, Failure> {
+        let request = self.agent.get(self.url(path)).header(ACCEPT, "text/event-stream");
+        let request = self.authorization.iter().fold(request, |request, value| request.header(AUTHORIZATION, value));
+        let request = last_event_id.iter().fold(request, |request, id| request.header("Last-Event-ID", *id));
+        let answer = request.config().timeout_global(Some(FOLLOW_TIMEOUT)).build().call();
+        match answer {
+            Ok(answer) if answer.status().is_success() => Ok(answer.into_body().into_reader()),
+            other => match self.text(other) {
+                Ok((status, _)) => {
+                    let message = format!("{} answered {status} instead of events", self.base);
+                    Err(Failure::new(Exit::Failed, message))
+                }
+                Err(failure) => Err(failure),
+            },
+        }
+    }
+
     pub fn delete(&self, path: &str) -> Result<Value, Failure> {
         let request = self.agent.delete(self.url(path));
         let request = self.authorization.iter().fold(request, |request, value| request.header(AUTHORIZATION, value));
@@ -72,6 +102,19 @@ impl Client {
 
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.send(self.agent.post(self.url(path)), "application/json", body.to_string().as_bytes())
+    }
+
+    /// A body of another type than JSON's own, with headers.
+    pub fn post_as(
+        &self,
+        path: &str,
+        content_type: &str,
+        headers: &[(&str, String)],
+        body: &[u8],
+    ) -> Result<Value, Failure> {
+        let request = self.agent.post(self.url(path));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        self.send(request, content_type, body)
     }
 
     pub fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
@@ -96,6 +139,18 @@ impl Client {
     }
 
     fn answer(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {
+        let (status, text) = self.text(answer)?;
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&text).map_err(|error| {
+            let message = format!("{} answered {status} with something that is no JSON: {error}", self.base);
+            Failure::new(Exit::Unreachable, message)
+        })
+    }
+
+    /// The body of an answer that is a success.
+    fn text(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<(StatusCode, String), Failure> {
         let mut answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let text = answer
@@ -107,13 +162,7 @@ impl Client {
         if !status.is_success() {
             return Err(problem_document::failure(status.as_u16(), &text));
         }
-        if text.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(&text).map_err(|error| {
-            let message = format!("{} answered {status} with something that is no JSON: {error}", self.base);
-            Failure::new(Exit::Unreachable, message)
-        })
+        Ok((status, text))
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {

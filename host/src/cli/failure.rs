@@ -52,6 +52,11 @@ impl Failure {
         failure
     }
 
+    /// What failed, in a sentence.
+    pub fn first_line(&self) -> &str {
+        self.lines.first().map_or("", |line| line.trim_start_matches("sluice: "))
+    }
+
     /// Tells the user, and gives the process' exit code.
     pub fn report(&self, as_json: bool) -> ExitCode {
         for line in &self.lines {

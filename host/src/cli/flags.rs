@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{failure::EXIT_CODES, registry::RegistryCommand, transaction::TransactionCommand};
+use super::{
+    events::EventsCommand, failure::EXIT_CODES, projection::ProjectionCommand, registry::RegistryCommand,
+    transaction::TransactionCommand,
+};
 use crate::model::{Percent, PluginKind, PluginName, ServiceName, VersionId};
 
 /// An API gateway whose every policy is a WebAssembly component, replaceable while traffic flows.
@@ -36,6 +39,12 @@ pub(super) enum Command {
     /// Look at distributed transactions, begin them, and help those that are stuck
     #[command(subcommand)]
     Transaction(TransactionCommand),
+    /// Append events, read them, and follow them
+    #[command(subcommand)]
+    Events(EventsCommand),
+    /// Look at what event handlers make of the events, and build it anew
+    #[command(subcommand)]
+    Projection(ProjectionCommand),
 }
 
 #[derive(Debug, Args)]
@@ -278,6 +287,13 @@ mod tests {
             "sluice registry register web a:1 --meta key",
             "sluice registry maintenance web",
             "sluice registry maintenance web --on --off",
+            "sluice events append",
+            "sluice events append events.json --type t",
+            "sluice events append --type t --expected 3",
+            "sluice events append --type t --stream s --expected last",
+            "sluice events append --type $x* --data 1",
+            "sluice events read --limit 0",
+            "sluice events tail --after end",
         ] {
             assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
         }

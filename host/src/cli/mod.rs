@@ -8,12 +8,14 @@ mod check;
 mod client;
 mod component;
 mod config_file;
+mod events;
 mod failure;
 mod flags;
 mod output;
 mod plugin;
 mod policies;
 mod problem_document;
+mod projection;
 mod registry;
 mod run;
 mod service;
@@ -37,6 +39,8 @@ pub fn main() -> ExitCode {
         Command::Service(command) => service::run(command),
         Command::Registry(command) => registry::run(command),
         Command::Transaction(command) => transaction::run(command),
+        Command::Events(command) => events::run(command, json),
+        Command::Projection(command) => projection::run(command, json),
     };
     match done {
         Ok(output) => {

@@ -6,22 +6,29 @@ use serde_json::Value;
 #[derive(Debug)]
 pub(super) struct Output {
     text: String,
-    json: Value,
+    /// None: nothing to say.
+    json: Option<String>,
 }
 
 impl Output {
     pub fn new(text: impl Into<String>, json: Value) -> Self {
-        Self { text: text.into(), json }
+        let json = Some(json).filter(|json| !json.is_null());
+        Self { text: text.into(), json: json.map(|json| json.to_string()) }
+    }
+
+    /// With JSON as it is, for what a [`Value`] would round.
+    pub fn with_json(text: impl Into<String>, json: String) -> Self {
+        Self { text: text.into(), json: Some(json) }
     }
 
     /// Of a command whose work was all.
     pub fn nothing() -> Self {
-        Self { text: String::new(), json: Value::Null }
+        Self { text: String::new(), json: None }
     }
 
     pub fn print(&self, as_json: bool) {
-        if as_json && !self.json.is_null() {
-            println!("{}", self.json);
+        if let Some(json) = self.json.as_ref().filter(|_| as_json) {
+            println!("{json}");
         } else if !as_json && !self.text.is_empty() {
             println!("{}", self.text.trim_end());
         }

@@ -10,6 +10,7 @@ pub mod defaults;
 mod dns;
 mod document;
 mod endpoint;
+mod events;
 mod failover;
 mod files;
 mod gateway;

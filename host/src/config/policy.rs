@@ -3,7 +3,11 @@
 use serde_json::{Map, Number, Value as Json, json};
 use toml::de::DeValue;
 
-use super::{known::Known, reader::Value, suggest};
+use super::{
+    known::Known,
+    reader::{Table, Value},
+    suggest,
+};
 use crate::model::{PluginName, PolicyConfig};
 
 /// One thing wrong with a JSON value that a client sent.
@@ -74,7 +78,19 @@ pub(super) fn read<'a>(
         return None;
     }
     let mut table = value.table(&format!("a table such as {{ plugin = {example:?} }}"))?;
-    let plugin = table.require("plugin", &format!("{example:?}"), |value| {
+    let plugin = plugin(&mut table, own, example);
+    let settings = table.get("settings").map_or(Some(json!({})), |value| settings(&value));
+    table.finish();
+    Some(PolicyConfig { plugin: plugin?, settings: settings? })
+}
+
+/// The plugin that a table names under `plugin`.
+pub(super) fn plugin<'a>(
+    table: &mut Table<'a>,
+    own: impl Iterator<Item = &'a PluginName>,
+    example: &str,
+) -> Option<PluginName> {
+    table.require("plugin", &format!("{example:?}"), |value| {
         let name = value.text("a plugin's name")?;
         let known: Vec<&PluginName> = own.chain(value.cx.known.plugins()).collect();
         let found = known.iter().copied().find(|plugin| plugin.as_str() == name);
@@ -83,10 +99,7 @@ pub(super) fn read<'a>(
             value.refuse(format_args!("no plugin named {name:?}{hint}"));
         }
         found.cloned()
-    });
-    let settings = table.get("settings").map_or(Some(json!({})), |value| settings(&value));
-    table.finish();
-    Some(PolicyConfig { plugin: plugin?, settings: settings? })
+    })
 }
 
 /// The settings of a plugin, in JSON, which is what it is given.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use super::{
-    control, dns, document, gateway,
+    control, dns, document, events, gateway,
     known::Known,
     listener, plugins,
     problem::ConfigErrors,
@@ -34,7 +34,7 @@ fn sections(root: &mut Table<'_>) -> Option<Config> {
     named.iter().for_each(|value| drop(services.named(value)));
     let routes = route::read(root, &services);
     let transactions = transactions::read(root, &plugins);
-    root.not_yet(&["events"]);
+    let events = events::read(root, &plugins);
     Some(Config {
         gateway,
         listeners,
@@ -42,6 +42,7 @@ fn sections(root: &mut Table<'_>) -> Option<Config> {
         dns,
         registry,
         transactions,
+        events,
         plugins,
         services: services.into_checked()?,
         routes,

@@ -14,12 +14,14 @@ use super::{
     canary::CanaryBook,
     change::{Applied, Change, Refusal},
     discovery::Sources,
+    events::{EventSide, SUBSCRIBERS_MAX},
     history::History,
     membership::names::Names,
     publisher::{Handle, Published},
     supervisor::GoneInstances,
 };
 use crate::{
+    events::handlers::{EventHandlers, HandlerShown},
     failover::{ActiveChecks, Monitor},
     gateway::{Gateway, ServiceSnapshot},
     model::Endpoint,
@@ -27,7 +29,8 @@ use crate::{
     registry::Registry,
     storage::Storage,
     telemetry::{
-        EndpointGauges, FailoverGauges, Gauges, Metrics, PluginGauges, RegistryGauges, SourceGauges, TransactionGauges,
+        EndpointGauges, EventGauges, FailoverGauges, Gauges, HandlerGauges, Metrics, PluginGauges, RegistryGauges,
+        SourceGauges, TransactionGauges,
     },
     transactions::Coordinator,
 };
@@ -52,6 +55,8 @@ pub struct Control {
     pub gone: GoneInstances,
     pub registry: Registry,
     pub transactions: Coordinator,
+    pub handlers: EventHandlers,
+    pub events: EventSide,
     pub storage: Arc<dyn Storage>,
     /// Bounds the connections that wait for the registry to change.
     pub waits: Semaphore,
@@ -124,6 +129,8 @@ impl Control {
             health_batches_dropped: self.monitor.batches_dropped(),
             registry: self.registry_gauges(),
             transactions: self.transaction_gauges(),
+            events: self.event_gauges(),
+            handlers: self.handlers.list().iter().map(handler_gauges).collect(),
         }
     }
 
@@ -151,6 +158,15 @@ impl Control {
         }
     }
 
+    fn event_gauges(&self) -> EventGauges {
+        let EventSide { store, subscribers, .. } = &self.events;
+        EventGauges {
+            head: store.head().0,
+            appended: store.appended(),
+            subscribers: SUBSCRIBERS_MAX - subscribers.available_permits(),
+        }
+    }
+
     fn transaction_gauges(&self) -> TransactionGauges {
         let figures = self.transactions.figures();
         let calls = [
@@ -166,5 +182,20 @@ impl Control {
             calls,
             commits: figures.commits,
         }
+    }
+}
+
+fn handler_gauges(shown: &HandlerShown) -> HandlerGauges {
+    let progress = shown.active.as_ref().map(|active| active.progress).unwrap_or_default();
+    HandlerGauges {
+        handler: shown.name.clone(),
+        lag: shown.lag(),
+        handled: progress.handled,
+        parked: progress.parked,
+        calls_waiting: shown.calls_waiting,
+        calls_parked: shown.calls_parked,
+        calls_made: shown.calls_made,
+        faults: shown.faults,
+        replayed: shown.rebuilding.as_ref().map(|rebuilding| rebuilding.progress.checkpoint.0),
     }
 }

@@ -43,6 +43,8 @@ pub enum HistoryKind {
     Fault,
     /// Another instance took its place.
     Restarted,
+    /// An event handler builds its state anew, or the new one came into use.
+    Rebuilt,
     /// A transaction that an operator has to look at.
     Hazard,
     /// Something could not be done, and what holds instead.

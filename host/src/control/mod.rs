@@ -6,16 +6,20 @@
 //! [`canary`], host names whose addresses changed ([`membership`]), sources of endpoints ([`discovery`]), and signals ([`run`]).
 
 pub mod api;
+mod calls;
 pub mod canary;
 pub mod change;
 pub mod dashboard;
 pub mod discovery;
 mod dns;
+pub mod events;
 mod ground;
 pub mod handle;
+pub mod handlers;
 pub mod history;
 pub mod membership;
 pub mod overlay;
+mod pinned;
 pub mod publisher;
 pub mod report;
 mod run;

@@ -20,8 +20,10 @@ use super::{
     change::{Change, Refusal},
     discovery::{MembershipCache, OwnRegistry, SourceParts, Sources},
     dns::BoundDns,
+    events::EventSide,
     ground::{DataDir, Ground},
     handle::Control,
+    handlers::{HandlerSide, HandlerSideError, HandlerSideParts},
     history::{About, History, HistoryKind},
     membership::names::NamesError,
     overlay::OverlayError,
@@ -32,6 +34,7 @@ use super::{
 };
 use crate::{
     config::{self, Known},
+    events::EventStoreError,
     failover::{ActiveChecks, HealthFault, Monitor},
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
@@ -72,6 +75,10 @@ pub enum RunError {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Transactions(#[from] SideError),
+    #[error(transparent)]
+    Events(#[from] EventStoreError),
+    #[error(transparent)]
+    Handlers(#[from] HandlerSideError),
     #[error("cannot listen on {address} for the control API: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot listen on {address} for DNS: {source}")]
@@ -144,10 +151,23 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
     let services: Arc<dyn ServiceCalls> = gateway.clone();
     let own_registry = Arc::new(OwnRegistry(registry.clone()));
     let outside = Outside::new(names.resolver(), address, Some(own_registry), Some(services));
+    let event_side = EventSide::open(Arc::clone(&storage)).await?;
     let transactions = TransactionSide::open(SideParts {
         config: &config,
         data_dir: &data_dir.path,
         storage: Arc::clone(&storage),
+        events: event_side.store.clone(),
+        gateway: Arc::clone(&gateway),
+        outside: Arc::clone(&outside),
+        runtime: Arc::clone(&runtime),
+        history: history.clone(),
+        clock,
+    })
+    .await?;
+    let handlers = HandlerSide::open(HandlerSideParts {
+        data_dir: &data_dir.path,
+        storage: Arc::clone(&storage),
+        events: event_side.store.clone(),
         gateway: Arc::clone(&gateway),
         outside: Arc::clone(&outside),
         runtime: Arc::clone(&runtime),
@@ -187,6 +207,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
             monitor: Arc::clone(&monitor),
             checks: Arc::clone(&checks),
             transactions: transactions.clone(),
+            handlers: handlers.clone(),
             seed: fastrand::u64(..),
         },
         desired,
@@ -198,10 +219,13 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
             checks.end().await;
             tokio::task::block_in_place(|| monitor.end());
             registry.close().await;
+            handlers.handlers.close().await;
+            event_side.close().await;
             return Err(RunError::Configuration(refusal));
         }
     };
     recover(&transactions).await?;
+    handlers.tidy(publisher.handler_pins()).await.map_err(HandlerSideError::from)?;
     let (publisher, publishing) = publisher.spawn();
     let control = Arc::new(Control {
         address,
@@ -219,6 +243,8 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         gone,
         registry,
         transactions: transactions.coordinator,
+        handlers: handlers.handlers,
+        events: event_side,
         storage,
         uploads: Semaphore::new(api::UPLOADS_MAX),
         waits: Semaphore::new(api::WAITS_MAX),
@@ -308,7 +334,7 @@ impl Running {
         let gauges = Arc::downgrade(&control);
         metrics.set_gauges(move || gauges.upgrade().map(|control| control.gauges()).unwrap_or_default());
         let (shutdown, shutting_down) = watch::channel(false);
-        let router = api::router(Arc::clone(&control), Access::new(control.address, tokens));
+        let router = api::router(Arc::clone(&control), Access::new(control.address, tokens), shutting_down.clone());
         let api = tokio::spawn(api::serve(listeners.control, router, shutting_down.clone()));
         let (history, gone) = (control.history.clone(), control.gone.clone());
         let supervisor = Supervisor::new(handle.clone(), Arc::clone(metrics), history, gone, fastrand::u64(..));
@@ -346,6 +372,7 @@ impl Running {
         self.control.shutting_down.store(true, std::sync::atomic::Ordering::Relaxed);
         // What it calls is a participant's, and asked for again after the next start.
         self.control.transactions.close().await;
+        self.control.handlers.close().await;
         let grace = self.control.publisher.current().map(|current| current.desired.file.gateway.grace_period);
         let cut_off = self.control.gateway.shutdown(grace.unwrap_or_default()).await;
         if cut_off > 0 {
@@ -365,6 +392,7 @@ impl Running {
         tokio::task::block_in_place(|| self.control.monitor.end());
         self.publisher.abort();
         let _ = (&mut self.publisher).await;
+        self.control.events.close().await;
         self.control.storage.close().await;
         if let Some(access_log) = self.access_log.take()
             && !tokio::task::spawn_blocking(move || access_log.finish()).await.unwrap_or(false)

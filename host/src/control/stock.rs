@@ -5,10 +5,7 @@ use std::{fs::File, io::Read, path::Path};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    model::{PluginKind, PluginName},
-    plugin,
-};
+use crate::{model::PluginName, plugin};
 
 /// Largest component. A policy built from Rust has 15 to 60 KiB; toolchains that bring an interpreter along
 /// (JavaScript, Python) make 10 to 40 MiB.
@@ -16,8 +13,7 @@ pub const COMPONENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The stock plugins that the binary carries.
 pub fn components() -> impl Iterator<Item = (PluginName, Bytes)> {
-    let usable = plugin::stock().iter().filter(|stock| PluginKind::AVAILABLE.contains(&stock.kind));
-    usable.map(|stock| {
+    plugin::stock().iter().map(|stock| {
         let name = stock.name.parse().expect("the build refuses a crate whose name is no plugin's");
         (name, Bytes::from_static(stock.component))
     })

@@ -229,7 +229,7 @@ fn call<T>(
     let Some(instance) = &mut arm.instance else { return Err(None) };
     call(instance).map_err(|fault| {
         match fault.kind {
-            FaultKind::Trap => arm.cells.traps.add(1),
+            FaultKind::Trap | FaultKind::Answer | FaultKind::Storage => arm.cells.traps.add(1),
             FaultKind::Deadline => arm.cells.deadline_overruns.add(1),
             FaultKind::Memory => arm.cells.memory_overruns.add(1),
         }

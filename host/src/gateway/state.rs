@@ -82,7 +82,7 @@ impl<I: Send + 'static> Arm<I> {
     /// Counts a fault of this version.
     pub fn count(&self, fault: &Fault) {
         match fault.kind {
-            FaultKind::Trap => self.cells.traps.add(1),
+            FaultKind::Trap | FaultKind::Answer | FaultKind::Storage => self.cells.traps.add(1),
             FaultKind::Deadline => self.cells.deadline_overruns.add(1),
             FaultKind::Memory => self.cells.memory_overruns.add(1),
         }

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use super::{Grants, HostGrant, Percent, PluginName, PolicyConfig, RouteConfig, ServiceConfig, ServiceName};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Grants, HandlerName, HostGrant, Percent, PluginName, PolicyConfig, RouteConfig, ServiceConfig, ServiceName,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -14,6 +18,7 @@ pub struct Config {
     pub dns: Option<DnsOptions>,
     pub registry: RegistryConfig,
     pub transactions: TransactionsConfig,
+    pub events: EventsConfig,
     pub plugins: BTreeMap<PluginName, PluginOptions>,
     pub services: BTreeMap<ServiceName, ServiceConfig>,
     pub routes: Vec<RouteConfig>,
@@ -155,4 +160,42 @@ impl Default for TransactionsConfig {
             protocols: BTreeMap::new(),
         }
     }
+}
+
+/// `[events]`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EventsConfig {
+    /// Where calls of event handlers may go beside the gateway's own services.
+    pub allow_hosts: Vec<HostGrant>,
+    pub handlers: BTreeMap<HandlerName, HandlerConfig>,
+}
+
+/// What follows the events.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HandlerConfig {
+    pub policy: PolicyConfig,
+    pub on_failure: OnFailure,
+    pub from: HandlerStart,
+}
+
+/// What becomes of an event that a handler cannot take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It is put aside, and those after it go on.
+    #[default]
+    Park,
+    /// Nothing goes on until somebody says so.
+    Halt,
+}
+
+/// Where a handler begins that was never there before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandlerStart {
+    /// With the first event there is.
+    #[default]
+    Start,
+    /// With the first event that is appended from then on.
+    Now,
 }

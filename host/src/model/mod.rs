@@ -3,10 +3,12 @@
 //! Nothing here does I/O, waits, or knows WebAssembly. A value of a checked type (`ServiceName`,
 //! `Weight`, `Percent`) is right by construction, so later code does not ask again.
 
+pub mod backoff;
 pub mod call;
 pub mod clock;
 pub mod config;
 pub mod endpoint;
+pub mod event;
 pub mod grants;
 pub mod names;
 pub mod outcome;
@@ -14,21 +16,28 @@ pub mod reach;
 pub mod route;
 pub mod service;
 pub mod transaction;
+pub mod wall;
 
 pub use call::{OwnAnswer, OwnCall, OwnCallError, SERVICE_SCHEME, ServiceUrl, ServiceUrlError, is_idempotent};
 pub use clock::Clock;
 pub use config::{
-    AccessLog, Config, ControlOptions, DnsOptions, GatewayOptions, Limits, ListenerOptions, MassExpiry, PluginOptions,
-    ProtocolConfig, RegistryConfig, TransactionsConfig,
+    AccessLog, Config, ControlOptions, DnsOptions, EventsConfig, GatewayOptions, HandlerConfig, HandlerStart, Limits,
+    ListenerOptions, MassExpiry, OnFailure, PluginOptions, ProtocolConfig, RegistryConfig, TransactionsConfig,
 };
 pub use endpoint::{AddressError, Connected, Endpoint, EndpointSpec, EndpointState, Fitness, HostPort, InFlight, Slot};
+pub use event::{
+    CAUSATION_DEPTH_MAX, DATA_BYTES_MAX, Draft, Event, EventId, EventProblem, EventSource, EventTime, EventType,
+    Expected, Extension, Filter, OWN_EXTENSIONS, PATTERNS_MAX, Pattern, Position, Retention, StreamName,
+    check_extension_name, check_extension_text, check_text,
+};
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
-pub use names::{NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
+pub use names::{HandlerName, NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
 pub use outcome::{Completion, Outcome};
 pub use route::{HashOn, HeaderEdits, RouteConfig, RouteTarget};
 pub use service::{
     CircuitLimits, EjectionLimits, HealthCheck, PolicyConfig, Probe, Protocol, RetryLimits, ServiceConfig,
 };
+pub use wall::Wall;
 
 /// Microseconds on the gateway's own monotonic clock; only differences mean anything (WIT `instant-us`).
 pub type InstantUs = u64;

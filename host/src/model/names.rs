@@ -78,6 +78,11 @@ label_type!(
     PluginName,
     "plugin name"
 );
+label_type!(
+    /// Name of an event handler: one DNS label in lower case, since it stands in paths and in the ids of what it causes.
+    HandlerName,
+    "handler name"
+);
 
 /// One component binary of a plugin: the first 12 hex digits of its SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -149,9 +154,6 @@ pub enum PluginKind {
 
 impl PluginKind {
     pub const ALL: [Self; 5] = [Self::Balancer, Self::Failover, Self::Discovery, Self::Transaction, Self::EventHandler];
-
-    /// The kinds that this version of Sluice can use.
-    pub const AVAILABLE: [Self; 4] = [Self::Balancer, Self::Failover, Self::Discovery, Self::Transaction];
 
     pub fn as_str(self) -> &'static str {
         match self {

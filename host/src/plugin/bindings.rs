@@ -56,3 +56,20 @@ pub(super) mod discovery {
         },
     });
 }
+
+/// World `event-handler-plugin`. What is asked of the world waits and is discovery's; what is stored is answered at once.
+/// Events are borrowed: a batch is shown to the guest, and stays the runner's.
+pub(super) mod event_handler {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "event-handler-plugin",
+        imports: { default: trappable },
+        exports: { default: async },
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: {
+            "sluice:plugin/types": super::balancer::sluice::plugin::types,
+            "sluice:plugin/log": super::balancer::sluice::plugin::log,
+            "sluice:plugin/http": super::discovery::sluice::plugin::http,
+        },
+    });
+}

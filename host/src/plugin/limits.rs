@@ -27,6 +27,11 @@ pub(super) mod budget {
     pub const PREPARE: Duration = Duration::from_secs(1);
     /// One `watch`, whatever it waits: reading 10,000 instances takes some 100 ms.
     pub const WATCH: Duration = Duration::from_secs(2);
+    /// One `handle`: a batch of some hundred events at some 10 µs each, what the host reads for it included, and a
+    /// hundred times that for whoever parses large documents.
+    pub const HANDLE: Duration = Duration::from_secs(1);
+    /// One `read`, for which a client waits: a thousand keys are read and written out in some 5 ms.
+    pub const READ: Duration = Duration::from_millis(100);
 }
 
 /// Most bytes that one call or import may hand to the host, and so the longest saved state (WIT `policy.save`).

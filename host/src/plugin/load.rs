@@ -13,7 +13,7 @@ use wasmtime::{
 use super::{
     LoadError, PolicyContext, Runtime, balancer,
     cache::Sha256,
-    discovery, failover,
+    discovery, event_handler, failover,
     instance::State,
     transaction,
     version::{Asks, Identity, Linked, Usage, Version},
@@ -40,9 +40,6 @@ impl Runtime {
         let compiled = self.compile(component)?;
         let ty = compiled.component_type();
         let kind = kind(&self.engine, &ty)?;
-        if !PluginKind::AVAILABLE.contains(&kind) {
-            return Err(LoadError(format!("is a plugin of kind {kind}, which is not available in this version")));
-        }
         check_exports(&self.engine, &ty, kind)?;
         check_imports(&self.engine, &ty, kind)?;
         let identity = Arc::new(Identity {
@@ -92,7 +89,11 @@ impl Runtime {
                 let pre = self.resolve(compiled, ty, transaction::define_imports)?;
                 transaction::link(pre, identity, &trial)
             }
-            PluginKind::Balancer | PluginKind::EventHandler => {
+            PluginKind::EventHandler => {
+                let pre = self.resolve(compiled, ty, event_handler::define_imports)?;
+                event_handler::link(pre, identity, &trial)
+            }
+            PluginKind::Balancer => {
                 let pre = self.resolve(compiled, ty, balancer::define_imports)?;
                 balancer::link(pre, asks(&self.engine, ty), identity, &trial)
             }
@@ -150,11 +151,19 @@ fn exports_of(kind: PluginKind) -> &'static [(&'static str, &'static [&'static s
         ],
         PluginKind::Discovery => &[("policy", &["configure", "save", "restore"]), ("discovery", &["watch"])],
         PluginKind::Transaction => &[("policy", &["configure", "save", "restore"]), ("transaction", &["plan", "next"])],
-        PluginKind::EventHandler => &[],
+        PluginKind::EventHandler => &[
+            ("policy", &["configure", "save", "restore"]),
+            ("event-handler", &["subscribe", "handle"]),
+            ("read-model", &["read"]),
+        ],
     }
 }
 
-/// The interfaces that a kind may import, with their functions. `types` has none, and is any kind's.
+/// What of `http` may be imported.
+const HTTP: &[&str] = &["send", "[method]response.status", "[method]response.header", "[method]response.read"];
+
+/// The interfaces that a kind may import, with their functions. `types` has none, and is any kind's; `events`
+/// has none either.
 fn imports_of(kind: PluginKind) -> &'static [(&'static str, &'static [&'static str])] {
     match kind {
         PluginKind::Balancer => {
@@ -164,13 +173,20 @@ fn imports_of(kind: PluginKind) -> &'static [(&'static str, &'static [&'static s
             ("types", &[]),
             ("log", &["write"]),
             ("clock", &["now", "sleep-ms"]),
-            ("http", &["send", "[method]response.status", "[method]response.header", "[method]response.read"]),
+            ("http", HTTP),
             ("dns", &["addresses", "services"]),
             ("files", &["read"]),
             ("registry", &["list-service"]),
         ],
         PluginKind::Failover | PluginKind::Transaction => &[("types", &[]), ("log", &["write"])],
-        PluginKind::EventHandler => &[],
+        PluginKind::EventHandler => &[
+            ("types", &[]),
+            ("events", &[]),
+            ("log", &["write"]),
+            ("http", HTTP),
+            ("state", &["get", "scan"]),
+            ("state-write", &["put", "delete"]),
+        ],
     }
 }
 
@@ -261,7 +277,7 @@ fn check_exports(engine: &Engine, component: &types::Component, kind: PluginKind
     if missing.is_empty() {
         Ok(())
     } else {
-        Err(LoadError(format!("lacks exports that a {kind} must have: {}", missing.join(", "))))
+        Err(LoadError(format!("lacks exports that every {kind} must have: {}", missing.join(", "))))
     }
 }
 

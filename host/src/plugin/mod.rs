@@ -10,9 +10,9 @@
 //! | `load`, `cache`, `version` | from bytes to a version: checks, compiled code on disk, what lives of it |
 //! | `instance`, `limits`, `fault` | a call: its CPU time, its memory, how it may end |
 //! | `waiting` | the same for kinds whose imports wait |
-//! | `balancer`, `failover`, `discovery`, `transaction` | one file a kind: typed calls, and what its imports answer |
+//! | `balancer`, `failover`, `discovery`, `transaction`, `event_handler` | one a kind: typed calls, and what its imports answer |
 //! | `log`, `wasi` | imports that every kind has |
-//! | `imports` | imports of kinds that wait: HTTP, DNS, files, the registry, the clock |
+//! | `imports` | imports of kinds that wait: HTTP, DNS, files, the registry, the clock, what is stored |
 //! | `policy` | what is done alike with kinds that have an instance a place |
 //! | `store`, `stock` | where components come from: uploaded, or brought along |
 
@@ -21,6 +21,7 @@ mod bindings;
 mod cache;
 mod discovery;
 mod engine;
+mod event_handler;
 mod failover;
 mod fault;
 mod imports;
@@ -42,9 +43,14 @@ mod wasi;
 pub use balancer::{BalancerInstance, Incoming, PickRequest};
 pub use discovery::{DiscoveryInstance, SourceMembership, WATCH_GRACE, WatchError};
 pub use engine::{CacheCounts, Runtime};
+pub use event_handler::{
+    Caused, Effect, EventHandlerInstance, GuestDraft, HANDLE_ANSWER_BYTES_MAX, HANDLE_EFFECTS_MAX, HANDLE_WALL,
+    HandleFailure, Handled, HandlerCall, READ_BODY_BYTES_MAX, READ_WALL, ReadAnswer, ReadQuery,
+};
 pub use failover::{FailedAttempt, FailoverInstance, HealthChange, HealthInstance, Observation, Verdict};
 pub use imports::{
-    BoxFuture, Instance, Outside, OutsideCall, OutsideError, RegistryListing, RegistryLookup, ServiceCalls,
+    BoxFuture, HandlerState, Instance, Outside, OutsideCall, OutsideError, RegistryListing, RegistryLookup,
+    STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, STATE_WRITES_BYTES_MAX, ServiceCalls, StateQuota, StateWrites,
 };
 pub use load::COMPONENT_BYTES_MAX;
 pub use policy::PolicyInstance;
@@ -84,6 +90,10 @@ pub enum FaultKind {
     Deadline,
     /// Linear memory or a table grew beyond the limit.
     Memory,
+    /// It came back, with what is not possible. Only of event handlers: what other kinds answer is checked where it is used.
+    Answer,
+    /// What it has stored could not be read: not the guest's fault. Only of event handlers.
+    Storage,
 }
 
 /// A call that did not come back. The instance must be dropped.

@@ -9,18 +9,18 @@ use std::{
 };
 
 use super::{
-    BalancerInstance, DiscoveryInstance, FailoverInstance, HealthInstance, InstanceError, Outside, PolicyContext,
-    ProtocolInstance, balancer,
+    BalancerInstance, DiscoveryInstance, EventHandlerInstance, FailoverInstance, HealthInstance, InstanceError,
+    Outside, PolicyContext, ProtocolInstance, balancer,
     bindings::{
-        balancer::BalancerPluginPre, discovery::DiscoveryPluginPre, failover::FailoverPluginPre,
-        transaction::TransactionPluginPre,
+        balancer::BalancerPluginPre, discovery::DiscoveryPluginPre, event_handler::EventHandlerPluginPre,
+        failover::FailoverPluginPre, transaction::TransactionPluginPre,
     },
     failover, imports,
     ticker::Ticker,
     transaction,
     waiting::block_on,
 };
-use crate::model::{Grants, PluginKind, PluginName, VersionId};
+use crate::model::{Grants, PluginKind, PluginName, VersionId, event::Filter};
 
 /// A compiled, linked component; its instances are made from it in microseconds.
 pub struct Version {
@@ -43,6 +43,7 @@ impl Version {
             Linked::Failover { .. } => PluginKind::Failover,
             Linked::Discovery { .. } => PluginKind::Discovery,
             Linked::Transaction { .. } => PluginKind::Transaction,
+            Linked::EventHandler { .. } => PluginKind::EventHandler,
         }
     }
 
@@ -110,6 +111,34 @@ impl Version {
         ProtocolInstance::new(pre, &self.identity, context)
     }
 
+    /// Instantiates and configures an event handler, which reaches what `grants` allow of `outside`.
+    pub async fn event_handler(
+        &self,
+        context: &PolicyContext,
+        outside: &Arc<Outside>,
+        grants: &Arc<Grants>,
+    ) -> Result<EventHandlerInstance, InstanceError> {
+        let (outside, grants) = (Some(Arc::clone(outside)), Arc::clone(grants));
+        EventHandlerInstance::new(self.event_handler_code()?, &self.identity, context, outside, grants).await
+    }
+
+    /// Whether an event handler takes its settings, and which events it then wants; it reaches nothing, and nothing
+    /// waits.
+    pub fn try_event_handler(&self, context: &PolicyContext) -> Result<Filter, InstanceError> {
+        let code = self.event_handler_code()?;
+        block_on(async {
+            let mut tried = EventHandlerInstance::new(code, &self.identity, context, None, Arc::default()).await?;
+            Ok(tried.subscribe().await?)
+        })
+    }
+
+    fn event_handler_code(&self) -> Result<&EventHandlerPluginPre<imports::State>, InstanceError> {
+        match &self.linked {
+            Linked::EventHandler { pre } => Ok(pre),
+            _ => Err(self.wrong_kind(PluginKind::EventHandler)),
+        }
+    }
+
     fn wrong_kind(&self, wanted: PluginKind) -> InstanceError {
         InstanceError::WrongKind { found: self.kind(), wanted }
     }
@@ -132,6 +161,7 @@ pub(super) enum Linked {
     Failover { pre: FailoverPluginPre<failover::State> },
     Discovery { pre: DiscoveryPluginPre<imports::State> },
     Transaction { pre: TransactionPluginPre<transaction::State> },
+    EventHandler { pre: EventHandlerPluginPre<imports::State> },
 }
 
 /// What of the `incoming` interface a component imports at all: nothing else is copied for it.

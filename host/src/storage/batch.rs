@@ -66,7 +66,7 @@ impl Batch {
     }
 
     /// What it takes of a queue, in bytes.
-    pub(super) fn weight_bytes(&self) -> usize {
+    pub fn weight_bytes(&self) -> usize {
         let conditions = self.conditions.iter().map(|condition| match condition {
             Condition::Absent { key, .. } | Condition::Present { key, .. } => key.len(),
             Condition::Equals { key, value, .. } => key.len() + value.len(),

@@ -16,10 +16,26 @@ pub enum Space {
     Discovery,
     /// Distributed transactions and the claim on them.
     Transactions,
+    /// Events, by their position.
+    Events,
+    /// Where the events of a stream stand, the ids that are taken, and what is set for a stream.
+    EventIndex,
+    /// Event handlers: their checkpoints, their state, and what they have still to send.
+    Handlers,
+    /// Consumer groups: their checkpoints, and what was put aside.
+    Groups,
 }
 
 impl Space {
-    pub const ALL: [Self; 3] = [Self::Registry, Self::Discovery, Self::Transactions];
+    pub const ALL: [Self; 7] = [
+        Self::Registry,
+        Self::Discovery,
+        Self::Transactions,
+        Self::Events,
+        Self::EventIndex,
+        Self::Handlers,
+        Self::Groups,
+    ];
 
     /// What it is called on disk; never changes.
     pub fn name(self) -> &'static str {
@@ -27,6 +43,10 @@ impl Space {
             Self::Registry => "registry",
             Self::Discovery => "discovery",
             Self::Transactions => "transactions",
+            Self::Events => "events",
+            Self::EventIndex => "event-index",
+            Self::Handlers => "handlers",
+            Self::Groups => "groups",
         }
     }
 }
@@ -69,6 +89,13 @@ impl KeyRange {
     pub fn after(mut self, key: &[u8]) -> Self {
         let next = Bytes::from([key, &[0]].concat());
         self.start = self.start.max(next);
+        self
+    }
+
+    /// What is left of it from `key` on.
+    #[must_use]
+    pub fn from(mut self, key: impl Into<Bytes>) -> Self {
+        self.start = self.start.max(key.into());
         self
     }
 

@@ -6,7 +6,7 @@
 //! What it answered with an error is not there, with one exception that [`StorageError::is_in_doubt`] names.
 //!
 //! ```text
-//!  commit ──▶ queue (bounded in bytes) ──▶ writer thread: conditions in order ──▶ one journal write, one sync ──▶ answers
+//!  commit ──▶ queue (bounded in bytes) ──▶ who writes: conditions in order ──▶ one journal write, one sync ──▶ answers
 //! ```
 //!
 //! | backend | for |
@@ -15,20 +15,25 @@
 //! | `MemoryStorage` | tests: a simulated disk that drops, tears and reorders what was not synced |
 
 mod batch;
+pub mod crash_point;
+mod desk;
 mod embedded;
 mod error;
 mod key;
 #[cfg(test)]
 pub mod memory;
+mod snapshot;
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 
 pub use batch::{BATCH_BYTES_MAX, Batch, Condition, Write};
+pub use desk::Desk;
 pub use embedded::Embedded;
 pub use error::{CommitError, StorageError};
 pub use key::{KEY_BYTES_MAX, KeyRange, Space};
+pub use snapshot::{Order, Snapshot, Visitor};
 
 /// The folder of the store within `data_dir`.
 pub const STORE_DIR: &str = "store";
@@ -44,10 +49,18 @@ pub trait Storage: Send + Sync + 'static {
     /// A future that is dropped does not take its batch back.
     fn commit(&self, batch: Batch) -> Answer<'_, Result<(), CommitError>>;
 
+    /// Several commits in this order, each taken or refused by itself, with one sync. Blocks the thread until they are
+    /// durable, in exchange for changing to no other.
+    fn commit_together(&self, batches: Vec<Batch>) -> Vec<Result<(), CommitError>>;
+
     fn get(&self, space: Space, key: Bytes) -> Answer<'_, Result<Option<Bytes>, StorageError>>;
 
     /// The first `limit` entries of the range, in the order of their keys (bytewise), as they stood at one moment.
     fn scan(&self, space: Space, range: KeyRange, limit: usize) -> Answer<'_, Result<Entries, StorageError>>;
+
+    /// All spaces as they stand now, for reading much, or several things of one moment. Kept open, it keeps what was
+    /// overwritten since on the disk.
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError>;
 
     /// Commits what waits and gives the store up: everything asked later is refused as [`StorageError::Closed`].
     /// When it has resolved, the store can be opened again.

@@ -11,7 +11,10 @@ use prometheus_client::{
 use super::{
     page::Page,
     process::ProcessFigures,
-    registry::{EndpointKey, Gauges, Metrics, PluginKey, RegistryGauges, SourceGauges, TransactionGauges},
+    registry::{
+        EndpointKey, EventGauges, Gauges, HandlerGauges, Metrics, PluginKey, RegistryGauges, SourceGauges,
+        TransactionGauges,
+    },
     totals::{EndpointTotals, PluginTotals, RouteTotals},
 };
 use crate::model::Outcome;
@@ -59,6 +62,8 @@ impl Collector for Metrics {
         encode_gauges(&mut page, &gauges)?;
         encode_registry(&mut page, &gauges.registry)?;
         encode_transactions(&mut page, &gauges.transactions)?;
+        encode_events(&mut page, &gauges.events)?;
+        encode_handlers(&mut page, &gauges.handlers)?;
         encode_workers(&mut page, self)?;
         encode_control(&mut page, self)?;
         encode_process(&mut page, self)
@@ -300,6 +305,29 @@ fn encode_transactions(page: &mut Page, transactions: &TransactionGauges) -> fmt
     page.counter("sluice_transaction_commits", "Changes of transactions written to the store.", [([], *commits)])
 }
 
+fn encode_handlers(page: &mut Page, handlers: &[HandlerGauges]) -> fmt::Result {
+    let each = |of: fn(&HandlerGauges) -> u64| {
+        handlers.iter().map(move |handler| ([("handler", handler.handler.as_str())], of(handler)))
+    };
+    let gauge = |of: fn(&HandlerGauges) -> u64| each(of).map(|(labels, value)| (labels, value as f64));
+    page.gauge("sluice_handler_lag_events", "Events that a handler has not looked at.", gauge(|of| of.lag))?;
+    page.gauge("sluice_handler_handled_events", "Events that the state in use was made of.", gauge(|of| of.handled))?;
+    page.gauge("sluice_handler_parked_events", "Events that a handler did not take.", gauge(|of| of.parked))?;
+    page.gauge("sluice_handler_waiting_calls", "Calls that events caused, to be made.", gauge(|of| of.calls_waiting))?;
+    page.gauge("sluice_handler_parked_calls", "Calls that failed too often.", gauge(|of| of.calls_parked))?;
+    page.counter("sluice_handler_calls", "Calls that were answered well.", each(|of| of.calls_made))?;
+    page.counter("sluice_handler_faults", "Calls of a handler that did not come back.", each(|of| of.faults))?;
+    let replays = handlers.iter().filter_map(|of| Some(([("handler", of.handler.as_str())], of.replayed? as f64)));
+    page.gauge("sluice_handler_replayed_position", "Where a state that is to take over has come to.", replays)
+}
+
+fn encode_events(page: &mut Page, events: &EventGauges) -> fmt::Result {
+    let EventGauges { head, appended, subscribers } = events;
+    page.gauge("sluice_events_head", "The last position of the order of events.", [([], *head as f64)])?;
+    page.counter("sluice_events_appended", "Events made durable.", [([], *appended)])?;
+    page.gauge("sluice_event_subscribers", "Who follows the events over HTTP.", [([], *subscribers as f64)])
+}
+
 fn encode_workers(page: &mut Page, metrics: &Metrics) -> fmt::Result {
     let workers = metrics.workers();
     let numbers: Vec<_> = workers.iter().map(|(number, _)| number.to_string()).collect();
@@ -383,7 +411,9 @@ mod tests {
     use super::*;
     use crate::{
         model::VersionId,
-        telemetry::{Change, EndpointGauges, FailoverGauges, Gauges, PluginGauges, UNROUTED},
+        telemetry::{
+            Change, EndpointGauges, EventGauges, FailoverGauges, Gauges, HandlerGauges, PluginGauges, UNROUTED,
+        },
     };
 
     fn counted() -> Arc<Metrics> {
@@ -434,6 +464,18 @@ mod tests {
                 ended: [("succeeded", 5), ("failed", 1), ("stopped", 0)],
                 ..TransactionGauges::default()
             },
+            events: EventGauges { head: 9, appended: 4, subscribers: 2 },
+            handlers: vec![HandlerGauges {
+                handler: "orders".parse().expect("a right name"),
+                lag: 3,
+                handled: 6,
+                parked: 1,
+                calls_waiting: 5,
+                calls_parked: 0,
+                calls_made: 8,
+                faults: 2,
+                replayed: None,
+            }],
         });
         metrics
     }
@@ -468,6 +510,10 @@ mod tests {
             r#"sluice_registry_held_leases{service="orders"} 7.0"#,
             "sluice_transactions_live 3.0",
             r#"sluice_transactions_total{outcome="succeeded"} 5"#,
+            "sluice_events_head 9.0",
+            "sluice_event_subscribers 2.0",
+            r#"sluice_handler_lag_events{handler="orders"} 3.0"#,
+            r#"sluice_handler_faults_total{handler="orders"} 2"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
         }

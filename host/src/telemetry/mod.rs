@@ -58,6 +58,17 @@
 //! | `sluice_transaction_hazards_total` | counter | | stopped in hazard: an operator has to look |
 //! | `sluice_transaction_calls_total` | counter | `answer` | calls to participants: succeeded, refused, unclear |
 //! | `sluice_transaction_commits_total` | counter | | changes written to the store |
+//! | `sluice_events_head` | gauge | | the last position of the order of events |
+//! | `sluice_events_appended_total` | counter | | events made durable since the gateway started |
+//! | `sluice_event_subscribers` | gauge | | who follows the events over HTTP |
+//! | `sluice_handler_lag_events` | gauge | `handler` | events that it has not looked at |
+//! | `sluice_handler_handled_events` | gauge | `handler` | that the state in use was made of |
+//! | `sluice_handler_parked_events` | gauge | `handler` | put aside: an operator has to look |
+//! | `sluice_handler_waiting_calls` | gauge | `handler` | in its outbox |
+//! | `sluice_handler_parked_calls` | gauge | `handler` | that failed too often: an operator has to look |
+//! | `sluice_handler_calls_total` | counter | `handler` | answered well |
+//! | `sluice_handler_faults_total` | counter | `handler` | traps and overruns |
+//! | `sluice_handler_replayed_position` | gauge | `handler` | of a state that is to take over, while there is one |
 //! | `sluice_build_info` | gauge | `version` | always 1 |
 //! | `process_cpu_seconds_total` | counter | | user and system |
 //! | `process_resident_memory_bytes` | gauge | | in RAM |
@@ -88,7 +99,7 @@ pub use exposition::{EXPOSITION_CONTENT_TYPE, exposition};
 pub use histogram::{Histogram, HistogramSnapshot, LatencySummary};
 pub use process::resident_bytes;
 pub use registry::{
-    Change, EndpointGauges, FailoverGauges, Gauges, Metrics, OWN_CALLS, PluginGauges, RegistryGauges, SourceGauges,
-    TransactionGauges, UNROUTED,
+    Change, EndpointGauges, EventGauges, FailoverGauges, Gauges, HandlerGauges, Metrics, OWN_CALLS, PluginGauges,
+    RegistryGauges, SourceGauges, TransactionGauges, UNROUTED,
 };
 pub use totals::{EndpointTotals, PluginTotals, RouteTotals};

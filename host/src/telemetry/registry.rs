@@ -15,7 +15,7 @@ use super::{
     series::SeriesTable,
     totals::{EndpointTotals, PluginTotals, RouteTotals},
 };
-use crate::model::{PluginName, ServiceName, VersionId};
+use crate::model::{HandlerName, PluginName, ServiceName, VersionId};
 
 /// Series of each kind at most. About 1 KiB a series and worker for endpoints and routes, 2 KiB for plugin
 /// versions; far above what a gateway of a few thousand services has, far below what would hurt a Prometheus.
@@ -82,6 +82,8 @@ pub struct Gauges {
     pub health_batches_dropped: u64,
     pub registry: RegistryGauges,
     pub transactions: TransactionGauges,
+    pub events: EventGauges,
+    pub handlers: Vec<HandlerGauges>,
 }
 
 /// Of the registry of services.
@@ -112,6 +114,36 @@ pub struct TransactionGauges {
     pub calls: [(&'static str, u64); 3],
     /// Changes made durable, or tried to be.
     pub commits: u64,
+}
+
+/// Of an event handler.
+#[derive(Clone, Debug)]
+pub struct HandlerGauges {
+    pub handler: HandlerName,
+    /// Events that it has not looked at.
+    pub lag: u64,
+    /// By the generation in use.
+    pub handled: u64,
+    /// Events that stand aside.
+    pub parked: u64,
+    pub calls_waiting: u64,
+    pub calls_parked: u64,
+    /// Since the gateway started, as the faults.
+    pub calls_made: u64,
+    pub faults: u64,
+    /// How far the generation has come that is to take over, if there is one.
+    pub replayed: Option<u64>,
+}
+
+/// Of the store of events.
+#[derive(Clone, Debug, Default)]
+pub struct EventGauges {
+    /// The last position that is visible.
+    pub head: u64,
+    /// Events made durable since the start.
+    pub appended: u64,
+    /// Who follows over HTTP.
+    pub subscribers: usize,
 }
 
 #[derive(Clone, Debug)]

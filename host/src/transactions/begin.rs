@@ -10,7 +10,7 @@ use super::{
     error::TransactionError,
     journal::NotKept,
     machine::Machine,
-    plan,
+    outcome, plan,
     protocol::{Pinned, ProtocolInForce},
     record::{EventKind, RequestRecord, Restored, Standing, Submitted},
     shown::Status,
@@ -78,6 +78,9 @@ async fn begin(
     asks: bool,
     (pinned, timeout_ms): (Pinned, u64),
 ) -> Result<Option<Driver>, TransactionError> {
+    if outcome::asks_for_events(&submission.request) && !core.journal.tells_events() {
+        return Err(TransactionError::field("/events", "there is no store of events here"));
+    }
     let payloads = submission::payloads(&submission.request);
     let branches = planned(core, &submission, &pinned, payloads.len())?;
     let now_ms = core.wall.now_ms();
@@ -93,6 +96,7 @@ async fn begin(
         expiry_ends_with_asking: own_ms.is_none(),
         requests: 1,
         facts: Default::default(),
+        outcome_told: false,
         events: Vec::new(),
         events_left_out: 0,
         troubles: BTreeMap::new(),
@@ -110,7 +114,8 @@ async fn begin(
     // What it begins with goes into the same commit.
     driver.step();
     let submitted = Arc::clone(&driver.submitted);
-    match core.journal.begin(&gid, &submitted, driver.current()).await {
+    let told = driver.outcome_to_tell();
+    match core.journal.begin(&gid, &submitted, driver.current(), told).await {
         Ok(()) => {
             Counts::add(&core.counts.begun);
             driver.carry_out();

@@ -13,9 +13,8 @@ use tokio::sync::Notify;
 use super::{
     call::{BranchCall, CallAnswer},
     core::Core,
-    crash_point,
 };
-use crate::model::transaction::Reference;
+use crate::{model::transaction::Reference, storage::crash_point};
 
 /// One attempt that has ended.
 #[derive(Debug)]

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{
-    crash_point,
     driver::{Command, Driver},
     error::{FieldProblem, TransactionError},
     journal::NotKept,
@@ -15,7 +14,10 @@ use super::{
     submission::{self, Enlistment, Submission},
     targets,
 };
-use crate::model::transaction::{Branch, Decision};
+use crate::{
+    model::transaction::{Branch, Decision},
+    storage::crash_point,
+};
 
 /// Longest reason for an abort that is kept, in bytes.
 const REASON_LEN_MAX: usize = 300;

@@ -23,10 +23,10 @@ use super::{
     protocol::{Protocols, Versions},
     shown::{Details, Status},
     submission::{Enlistment, Submission},
-    wall::Wall,
 };
 use crate::{
-    model::{PluginName, VersionId, transaction::Decision},
+    events::EventStore,
+    model::{PluginName, VersionId, Wall, transaction::Decision},
     storage::Storage,
 };
 
@@ -42,6 +42,8 @@ const REMOVAL_INTERVAL: Duration = Duration::from_secs(10);
 /// What a coordinator is made of.
 pub struct Parts {
     pub storage: Arc<dyn Storage>,
+    /// Where outcomes append events; without it a transaction that asks for that is refused.
+    pub events: Option<EventStore>,
     pub caller: Arc<dyn BranchCaller>,
     pub versions: Arc<dyn Versions>,
     pub alert: Alert,
@@ -69,8 +71,8 @@ impl fmt::Debug for Coordinator {
 impl Coordinator {
     /// Claims the store's transactions. Those that have not ended are found, and go on with [`Self::recover`].
     pub async fn open(parts: Parts) -> Result<Self, TransactionError> {
-        let Parts { storage, caller, versions, alert, wall, retention, owner, seed } = parts;
-        let journal = Journal::claim(storage, owner).await?;
+        let Parts { storage, events, caller, versions, alert, wall, retention, owner, seed } = parts;
+        let journal = Journal::claim(storage, events, owner).await?;
         let core = Core::new(journal, caller, versions, alert, wall, retention, seed);
         Ok(Self { core, tasks: Arc::default() })
     }
@@ -146,7 +148,7 @@ impl Coordinator {
                 let (core, beginning) = (Arc::clone(&self.core), submission.clone());
                 self.spawn(async move { begin::live(&core, beginning, asks, pinned, commands, reply).await });
                 let begun = answered.await.unwrap_or(Err(TransactionError::Closed));
-                super::crash_point::here("before-answer");
+                crate::storage::crash_point::here("before-answer");
                 match begun {
                     Ok(Begun::New(status)) => Ok(status),
                     Ok(Begun::Before) => self.again_or(&submission, asks, TransactionError::Closed).await,

@@ -20,9 +20,8 @@ use super::{
     driver::Command,
     journal::Journal,
     protocol::{Pin, Pinned, Protocol, Protocols, Versions},
-    wall::Wall,
 };
-use crate::model::{PluginName, VersionId};
+use crate::model::{PluginName, VersionId, Wall};
 
 /// Told of every transaction that an operator has to look at.
 pub type Alert = Arc<dyn Fn(&Gid, &PluginName, VersionId, &str) + Send + Sync>;

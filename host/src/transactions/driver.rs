@@ -16,12 +16,19 @@ use super::{
     error::TransactionError,
     journal::NotKept,
     machine::{Ending, Machine, Taken, Violation},
+    outcome,
     protocol::Protocol,
     record::{EventKind, Restored, Standing, Submitted},
     shown::{Details, Status},
     submission::{Enlistment, Submission},
 };
-use crate::model::transaction::{Decision, Reference};
+use crate::{
+    events::StreamAppend,
+    model::{
+        backoff,
+        transaction::{Decision, Reference},
+    },
+};
 
 /// After the store, or the protocol's plugin, was not there.
 const HELD_UP_PAUSE: Duration = Duration::from_secs(1);
@@ -287,14 +294,29 @@ impl Driver {
     pub(super) async fn keep(&mut self) -> Result<(), NotKept> {
         let (core, gid) = (Arc::clone(&self.core), self.gid.clone());
         let ended = self.machine.facts().ended.is_some();
+        let told = self.outcome_to_tell();
+        let tells = !told.is_empty();
         let standing = self.current();
-        if ended {
+        let kept = if ended {
             let retention_ms = u64::try_from(core.retention.as_millis()).unwrap_or(u64::MAX);
             let remove_ms = core.wall.now_ms().saturating_add(retention_ms);
-            core.journal.end(&gid, standing, remove_ms).await
+            core.journal.end(&gid, standing, remove_ms, told).await
         } else {
-            core.journal.keep(&gid, standing).await
+            core.journal.keep(&gid, standing, told).await
+        };
+        if kept.is_err() && tells {
+            self.standing.outcome_told = false;
         }
+        kept
+    }
+
+    /// What the decision appends, if there is one and its events are not there yet; they are from the next commit on.
+    pub(super) fn outcome_to_tell(&mut self) -> Vec<StreamAppend> {
+        let Some(decision) = self.machine.facts().decision else { return Vec::new() };
+        if std::mem::replace(&mut self.standing.outcome_told, true) {
+            return Vec::new();
+        }
+        outcome::appends(&self.gid, &self.submitted.first.request, decision)
     }
 
     /// What is durable now happens.
@@ -372,8 +394,8 @@ impl Driver {
     }
 
     pub(super) fn pause(&mut self, failed: u32) -> Duration {
-        let base = self.submitted.options.retry_interval_ms.map_or(super::backoff::BASE, Duration::from_millis);
-        super::backoff::pause(failed, base, self.calls.random())
+        let base = self.submitted.options.retry_interval_ms.map_or(backoff::BASE, Duration::from_millis);
+        backoff::pause(failed, base, self.calls.random())
     }
 
     pub(super) fn wait(&mut self, reply: oneshot::Sender<Status>) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Gid, Status};
-use crate::{plugin::Fault, storage::StorageError};
+use crate::{events::AppendError, plugin::Fault, storage::StorageError};
 
 /// One thing wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,9 @@ pub enum TransactionError {
     /// It was not made durable, or if the store is in doubt, may show after a restart.
     #[error("the transaction is not durable: {0}")]
     NotDurable(StorageError),
+    /// The events of its outcome are not taken, and without them there is no outcome.
+    #[error("the events of the transaction's outcome cannot be appended: {0}")]
+    EventsRefused(AppendError),
     #[error("the store of transactions cannot be read: {0}")]
     Unreadable(StorageError),
     #[error("the record {key:?} of transactions cannot be read: {reason}; bring data_dir/store back from a backup")]

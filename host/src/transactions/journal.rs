@@ -11,14 +11,17 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Gid, crash_point,
+    Gid,
     error::TransactionError,
     record::{
         CLAIM_KEY, Claim, RequestRecord, Restored, SPACE, Standing, Submitted, done_key, expired_range, expiry_key,
         json, open_gid, open_key, open_range, order_key, order_range, parse, request_key, requests_range, timed_gid,
     },
 };
-use crate::storage::{Batch, CommitError, Condition, Entries, KeyRange, Storage};
+use crate::{
+    events::{Append, AppendError, EventStore, StreamAppend},
+    storage::{Batch, CommitError, Condition, Entries, KeyRange, Storage, crash_point},
+};
 
 /// Records read from the store at a time.
 const PAGE: usize = 512;
@@ -49,6 +52,8 @@ impl From<NotKept> for TransactionError {
 
 pub struct Journal {
     storage: Arc<dyn Storage>,
+    /// Where outcomes append events.
+    events: Option<EventStore>,
     claim: Bytes,
     pub commits: AtomicU64,
 }
@@ -61,7 +66,11 @@ impl fmt::Debug for Journal {
 
 impl Journal {
     /// Claims the transactions of this store: whoever had claimed them before can change nothing any more.
-    pub async fn claim(storage: Arc<dyn Storage>, owner: String) -> Result<Self, TransactionError> {
+    pub async fn claim(
+        storage: Arc<dyn Storage>,
+        events: Option<EventStore>,
+        owner: String,
+    ) -> Result<Self, TransactionError> {
         let key = Bytes::from_static(CLAIM_KEY);
         let before = storage.get(SPACE, key.clone()).await.map_err(TransactionError::Unreadable)?;
         let epoch = match &before {
@@ -75,27 +84,38 @@ impl Journal {
         };
         let batch = Batch::new().require(unchanged).put(SPACE, key, claim.clone());
         match storage.commit(batch).await {
-            Ok(()) => Ok(Self { storage, claim, commits: AtomicU64::new(1) }),
+            Ok(()) => Ok(Self { storage, events, claim, commits: AtomicU64::new(1) }),
             Err(CommitError::Conflict { .. }) => Err(TransactionError::TakenOver),
             Err(CommitError::Storage(error)) => Err(TransactionError::NotDurable(error)),
         }
     }
 
+    /// Whether an outcome's events could be appended.
+    pub fn tells_events(&self) -> bool {
+        self.events.is_some()
+    }
+
     /// A transaction that was not there.
-    pub async fn begin(&self, gid: &Gid, submitted: &Submitted, standing: &Standing) -> Result<(), NotKept> {
+    pub async fn begin(
+        &self,
+        gid: &Gid,
+        submitted: &Submitted,
+        standing: &Standing,
+        told: Vec<StreamAppend>,
+    ) -> Result<(), NotKept> {
         let batch = Batch::new()
             .require(Condition::Absent { space: SPACE, key: open_key(gid) })
             .require(Condition::Absent { space: SPACE, key: done_key(gid) })
             .put(SPACE, request_key(gid, 0), json(submitted))
             .put(SPACE, open_key(gid), json(standing))
             .put(SPACE, order_key(standing.created_ms, gid), Bytes::new());
-        self.commit("begin", batch).await
+        self.commit("begin", batch, told).await
     }
 
     /// How it stands now.
-    pub async fn keep(&self, gid: &Gid, standing: &Standing) -> Result<(), NotKept> {
+    pub async fn keep(&self, gid: &Gid, standing: &Standing, told: Vec<StreamAppend>) -> Result<(), NotKept> {
         let point = if standing.facts.decision.is_some() { "decide" } else { "progress" };
-        self.commit(point, Batch::new().put(SPACE, open_key(gid), json(standing))).await
+        self.commit(point, Batch::new().put(SPACE, open_key(gid), json(standing)), told).await
     }
 
     /// The same, with one request more; it is the last of `standing.requests`.
@@ -105,20 +125,27 @@ impl Journal {
             .require(Condition::Absent { space: SPACE, key: key.clone() })
             .put(SPACE, key, json(request))
             .put(SPACE, open_key(gid), json(standing));
-        self.commit("enlist", batch).await
+        self.commit("enlist", batch, Vec::new()).await
     }
 
     /// It has ended, and is removed at `remove_ms`.
-    pub async fn end(&self, gid: &Gid, standing: &Standing, remove_ms: u64) -> Result<(), NotKept> {
+    pub async fn end(
+        &self,
+        gid: &Gid,
+        standing: &Standing,
+        remove_ms: u64,
+        told: Vec<StreamAppend>,
+    ) -> Result<(), NotKept> {
         let batch = Batch::new().delete(SPACE, open_key(gid)).put(SPACE, done_key(gid), json(standing)).put(
             SPACE,
             expiry_key(remove_ms, gid),
             Bytes::new(),
         );
-        self.commit("end", batch).await
+        self.commit("end", batch, told).await
     }
 
-    async fn commit(&self, point: &'static str, batch: Batch) -> Result<(), NotKept> {
+    /// With the events that are told by it, if any are.
+    async fn commit(&self, point: &'static str, batch: Batch, told: Vec<StreamAppend>) -> Result<(), NotKept> {
         let (before, after) = points(point);
         crash_point::here(before);
         let claimed = Condition::Equals { space: SPACE, key: Bytes::from_static(CLAIM_KEY), value: self.claim.clone() };
@@ -126,14 +153,15 @@ impl Journal {
         let mut batch = batch;
         batch.conditions.insert(0, claimed);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        let kept = self.storage.commit(batch).await;
+        let kept = match &self.events {
+            Some(events) if !told.is_empty() => {
+                let append = Append { streams: told, depth: 0, with: batch };
+                events.append(append).await.map(drop).map_err(not_appended)
+            }
+            _ => self.storage.commit(batch).await.map_err(not_committed),
+        };
         crash_point::here(after);
-        match kept {
-            Ok(()) => Ok(()),
-            Err(CommitError::Conflict { condition: 0 }) => Err(NotKept::Error(TransactionError::TakenOver)),
-            Err(CommitError::Conflict { .. }) => Err(NotKept::Conflict),
-            Err(CommitError::Storage(error)) => Err(NotKept::Error(TransactionError::NotDurable(error))),
-        }
+        kept
     }
 
     /// How a transaction stands, ended or not.
@@ -197,7 +225,7 @@ impl Journal {
         if due.is_empty() {
             return Ok(0);
         }
-        match self.commit("remove", batch).await {
+        match self.commit("remove", batch, Vec::new()).await {
             Ok(()) | Err(NotKept::Conflict) => Ok(removed),
             Err(NotKept::Error(error)) => Err(error),
         }
@@ -211,6 +239,27 @@ impl Journal {
             range = range.after(last);
             entries.extend(page);
         }
+    }
+}
+
+fn not_committed(error: CommitError) -> NotKept {
+    match error {
+        CommitError::Conflict { condition } => conflict(condition),
+        CommitError::Storage(error) => NotKept::Error(TransactionError::NotDurable(error)),
+    }
+}
+
+/// The claim is the first condition.
+fn conflict(condition: usize) -> NotKept {
+    if condition == 0 { NotKept::Error(TransactionError::TakenOver) } else { NotKept::Conflict }
+}
+
+fn not_appended(error: AppendError) -> NotKept {
+    match error {
+        AppendError::Overtaken { condition } => conflict(condition),
+        AppendError::NotDurable(error) => NotKept::Error(TransactionError::NotDurable(error)),
+        AppendError::TakenOver => NotKept::Error(TransactionError::TakenOver),
+        other => NotKept::Error(TransactionError::EventsRefused(other)),
     }
 }
 

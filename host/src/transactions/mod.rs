@@ -27,26 +27,24 @@
 //! | ended transactions are kept | 7 days | `transactions.retention` |
 
 mod answers;
-pub mod backoff;
 mod begin;
 mod call;
 mod calls;
 mod commands;
 mod coordinator;
 mod core;
-pub mod crash_point;
 mod driver;
 mod error;
 mod journal;
 mod listing;
 pub mod machine;
+mod outcome;
 mod plan;
 mod protocol;
 mod record;
 mod shown;
 mod submission;
 mod targets;
-mod wall;
 
 use std::time::Duration;
 
@@ -59,7 +57,6 @@ pub use protocol::{ComponentProtocol, Pin, Pinned, Protocol, ProtocolInForce, Pr
 pub use record::{Event, EventKind, Trouble};
 pub use shown::{BranchShown, Details, OperationShown, Status, Summary};
 pub use submission::{Enlistment, Gid, REQUEST_BYTES_MAX, Submission};
-pub use wall::Wall;
 
 /// Transactions that have not ended; each takes some KiB.
 pub const LIVE_MAX: usize = 100_000;

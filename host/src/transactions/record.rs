@@ -73,6 +73,9 @@ pub struct Standing {
     /// Requests that stand in the store.
     pub requests: u32,
     pub facts: Facts,
+    /// Whether the events of its decision are in the store of events.
+    #[serde(default)]
+    pub outcome_told: bool,
     pub events: Vec<Event>,
     pub events_left_out: u64,
     /// Of operations without a clear answer so far, keyed by branch and operation.

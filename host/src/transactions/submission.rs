@@ -7,7 +7,10 @@ use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::error::{FieldProblem, TransactionError};
+use super::{
+    error::{FieldProblem, TransactionError},
+    outcome,
+};
 
 /// Of one request, as JSON (WIT `transaction.plan`).
 pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
@@ -90,7 +93,7 @@ pub struct CallOptions {
     pub timeout_ms: Option<u64>,
     /// Of one call; None: [`super::REQUEST_TIMEOUT`].
     pub request_timeout_ms: Option<u64>,
-    /// Before the first repetition of a call, on average; None: [`super::backoff::BASE`].
+    /// Before the first repetition of a call, on average; None: [`crate::model::backoff::BASE`].
     pub retry_interval_ms: Option<u64>,
     /// Attempts of an operation before the decision; None: as many as the protocol waits for.
     pub attempts_max: Option<u32>,
@@ -104,8 +107,8 @@ impl CallOptions {
 }
 
 /// What tells a transaction from another one of the same id: a client that repeats itself repeats these.
-const CONTENT: [&str; 7] =
-    ["trans_type", "steps", "branches", "payloads", "custom_data", "query_prepared", "concurrent"];
+const CONTENT: [&str; 8] =
+    ["trans_type", "steps", "branches", "payloads", "custom_data", "query_prepared", "concurrent", "events"];
 
 impl Submission {
     /// Everything that is wrong with it at once.
@@ -124,7 +127,10 @@ impl Submission {
             attempts_max: fields.count("retry_limit"),
             headers: fields.headers("branch_headers"),
         };
-        let problems = fields.problems;
+        let mut problems = fields.problems;
+        if let Some(gid) = &gid {
+            problems.extend(outcome::problems(gid, &request));
+        }
         match (gid, protocol) {
             (Some(gid), Some(protocol)) if problems.is_empty() => Ok(Self { gid, protocol, request, options }),
             _ => Err(TransactionError::Invalid(problems)),

@@ -67,7 +67,7 @@ pub fn third_party(program: &str) -> Option<PathBuf> {
 pub fn test_python() -> Option<PathBuf> {
     let python = env::var_os("SLUICE_TEST_PYTHON")
         .map_or_else(|| workspace_root().join("target/test-venv/bin/python"), PathBuf::from);
-    let imports = ["-c", "import grpc, websockets, consul, dtmcli"];
+    let imports = ["-c", "import grpc, websockets, consul, dtmcli, cloudevents"];
     let complete =
         python.is_file() && Command::new(&python).args(imports).status().is_ok_and(|status| status.success());
     if complete { Some(python) } else { missing("target/test-venv with the packages of tests/requirements.txt") }
@@ -76,8 +76,8 @@ pub fn test_python() -> Option<PathBuf> {
 /// Node, and the folder with the packages that `scripts/setup` installed for it; like [`third_party`].
 pub fn test_node() -> Option<(PathBuf, PathBuf)> {
     let packages = workspace_root().join("target/test-node/node_modules");
-    if !packages.join("consul").is_dir() {
-        missing("target/test-node with npm's consul");
+    if !["cloudevents", "consul", "eventsource"].iter().all(|package| packages.join(package).is_dir()) {
+        missing("target/test-node with the packages that scripts/setup names");
         return None;
     }
     third_party("node").map(|node| (node, packages))

@@ -53,7 +53,8 @@ fn configure(version: &Version, settings: Value) -> Result<(), Failure> {
         PluginKind::Discovery => version.try_discovery(&context),
         PluginKind::Failover => version.failover(&context).map(drop),
         PluginKind::Transaction => version.protocol(&context).map(drop),
-        PluginKind::Balancer | PluginKind::EventHandler => version.balancer(&context).map(drop),
+        PluginKind::EventHandler => version.try_event_handler(&context).map(drop),
+        PluginKind::Balancer => version.balancer(&context).map(drop),
     };
     match tried {
         Ok(()) => Ok(()),

@@ -128,7 +128,7 @@ fn a_services_token_alone_would_let_everybody_in_as_an_operator() {
 
 #[test]
 fn what_later_versions_bring_is_refused_by_name() {
-    for later in ["[events]", "[control]\ntls = {}", "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = {}"] {
+    for later in ["[control]\ntls = {}", "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = {}"] {
         assert_one_problem(later, &["is not available in this version"]);
     }
 }

@@ -1,6 +1,7 @@
 //! What the reading of a configuration promises.
 
 mod all_at_once;
+mod events;
 mod failover;
 mod gateway;
 mod hostile;

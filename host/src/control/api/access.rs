@@ -7,6 +7,8 @@
 //! Consul's clients send no such content type, and a `PUT` under `/v1/` needs none: a page can send `PUT` and `DELETE`
 //! to another origin only after a preflight request, whatever their type, and none is ever granted (`OPTIONS` is no
 //! method of any path, and no answer carries a CORS header). `Host` and `Origin` are looked at there as everywhere.
+//! Events may have data of any type: they come with a header or a type of CloudEvents', and neither can a page send
+//! elsewhere without that preflight.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -21,7 +23,7 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{consul, problem::Problem, transactions};
+use super::{consul, events, problem::Problem, projections, transactions};
 
 /// What a listener asks of its clients.
 #[derive(Clone, Debug)]
@@ -50,10 +52,14 @@ pub enum Caller {
     Service,
 }
 
-/// What services may do with a token of their own: register, send heartbeats, look up, and use transactions.
+/// What services may do with a token of their own: register, send heartbeats, look up, use transactions, and append and read
+/// events.
 fn is_for_services(path: &str) -> bool {
     let is_registry = is_consul(path) || path == "/register" || path.starts_with("/register/");
-    is_registry || transactions::is_for_services(path)
+    is_registry
+        || transactions::is_for_services(path)
+        || events::is_for_services(path)
+        || projections::is_for_services(path)
 }
 
 /// Whether Consul's clients ask, who expect its plain-text errors.
@@ -157,6 +163,9 @@ fn check_origin(host: &Authority, headers: &HeaderMap) -> Result<(), Problem> {
 
 fn check_content_type(method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
     if is_consul(path) && matches!(*method, Method::PUT | Method::DELETE) {
+        return Ok(());
+    }
+    if events::takes_cloud_events(method, path) && events::brings_cloud_events(headers) {
         return Ok(());
     }
     let given = headers.get(header::CONTENT_TYPE);

@@ -4,9 +4,12 @@ mod access;
 mod body;
 mod consul;
 mod drain;
+mod events;
 mod operation;
+mod parameters;
 mod plugins;
 mod problem;
+mod projections;
 mod registry;
 mod server;
 mod services;
@@ -27,6 +30,7 @@ use axum::{
     middleware,
     routing::{get, post},
 };
+use tokio::sync::watch;
 use utoipa::OpenApi;
 
 use super::handle::Control;
@@ -57,6 +61,21 @@ use problem::Problem;
         registry::register,
         registry::deregister,
         registry::deregister_id,
+        events::append::append,
+        events::append::append_to,
+        events::short::append,
+        events::read::all,
+        events::streams::list,
+        events::read::one,
+        events::streams::show_retention,
+        events::streams::set_retention,
+        events::streams::truncate,
+        projections::list,
+        projections::show,
+        projections::rebuild,
+        projections::resume,
+        projections::replay_parked,
+        projections::read::read,
         transactions::short::commit,
         transactions::own::list,
         transactions::own::begin,
@@ -86,7 +105,7 @@ use problem::Problem;
 struct Document;
 
 /// Everything that the control listener answers.
-pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
+pub fn router(control: Arc<Control>, access: Arc<Access>, shutting_down: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/plugins", get(plugins::list))
         .route("/plugins/{name}", get(plugins::show).put(plugins::push).delete(plugins::forget))
@@ -107,6 +126,8 @@ pub fn router(control: Arc<Control>, access: Arc<Access>) -> Router {
         .route("/readyz", get(operation::ready))
         .route("/openapi.json", get(async || Json(Document::openapi())))
         .with_state(Arc::clone(&control))
+        .merge(events::routes(control.events.clone(), shutting_down))
+        .merge(projections::routes(control.handlers.clone()))
         .merge(transactions::routes(control.transactions.clone()))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /openapi.json"))
         .method_not_allowed_fallback(async || {

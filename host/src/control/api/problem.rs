@@ -23,6 +23,18 @@ pub struct Problem {
     /// Everything that is wrong, where it is more than the detail says.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<ChangeProblem>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Box<RevisionConflict>>,
+}
+
+/// A stream of events that is not where it was expected.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RevisionConflict {
+    pub stream: String,
+    /// As it was sent: none, exists, or a revision.
+    pub expected_revision: String,
+    /// Of the stream's last event; null where it never had one.
+    pub actual_revision: Option<u64>,
 }
 
 impl Problem {
@@ -32,7 +44,13 @@ impl Problem {
 
     pub fn with_problems(status: StatusCode, detail: impl Into<String>, problems: Vec<ChangeProblem>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        Self { title, status: status.as_u16(), detail: detail.into(), problems }
+        Self { title, status: status.as_u16(), detail: detail.into(), problems, conflict: None }
+    }
+
+    #[must_use]
+    pub fn of(mut self, conflict: RevisionConflict) -> Self {
+        self.conflict = Some(Box::new(conflict));
+        self
     }
 }
 

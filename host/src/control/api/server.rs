@@ -14,6 +14,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -33,6 +34,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(97);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// After an accept that failed: file descriptors have run out, and some will come free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A client that takes nothing of what it is sent for so long is gone, or has stopped reading: its connection ends, and with it
+/// what its answer holds. Linux counts a window that stays closed as well (tcp(7), `TCP_USER_TIMEOUT`).
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long answers under way may take at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -97,6 +101,7 @@ async fn serve_connection(
 ) {
     // Answers are one write; not waiting for an acknowledgement is all that matters.
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALL_TIMEOUT));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -222,7 +222,7 @@ impl Desired {
         reduced
     }
 
-    fn no_such_plugin(&self, plugin: &PluginName) -> String {
+    pub(super) fn no_such_plugin(&self, plugin: &PluginName) -> String {
         let built_in = self.bases.values().any(|base| base.source == Source::Default);
         if built_in {
             format!("there is no plugin named {plugin}")

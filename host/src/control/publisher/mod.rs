@@ -9,6 +9,7 @@ mod apply;
 mod blocking;
 pub mod desired;
 mod durable;
+mod handlers;
 mod inherit;
 mod instances;
 mod intent;
@@ -20,6 +21,7 @@ mod sources;
 mod transaction;
 mod versions;
 
+pub use handlers::{PublishedHandler, PublishedHandlers};
 pub use places::FAILOVER_SETTINGS;
 pub use plan::{HEALTH_PLACE, place, route_label};
 pub use protocols::{PublishedProtocol, PublishedProtocols};
@@ -42,6 +44,7 @@ use super::{
     canary::CanaryBook,
     change::{Applied, Change, Refusal},
     discovery::Sources,
+    handlers::HandlerSide,
     history::{About, History, HistoryKind},
     membership::{SlotTable, names::Names},
     overlay::OverlayFile,
@@ -76,6 +79,7 @@ pub struct Published {
     pub services: Vec<PublishedService>,
     /// Of transactions.
     pub protocols: PublishedProtocols,
+    pub handlers: PublishedHandlers,
     /// Loaded because some service needs them.
     pub versions: Versions,
     /// Not needed any more, with instances that still live.
@@ -119,7 +123,8 @@ impl Published {
     /// Versions with live instances, and those that are needed though they have none.
     pub fn live_versions(&self) -> Vec<Arc<Version>> {
         let of_protocols = self.protocols.values().flat_map(|protocol| protocol.versions.iter().cloned());
-        let mut live: Vec<_> = self.versions.values().cloned().chain(of_protocols).collect();
+        let of_handlers = self.handlers.values().map(|handler| Arc::clone(&handler.version));
+        let mut live: Vec<_> = self.versions.values().cloned().chain(of_protocols).chain(of_handlers).collect();
         live.extend(self.retired.iter().filter_map(Weak::upgrade));
         live.sort_by(|a, b| (a.plugin(), a.id()).cmp(&(b.plugin(), b.id())));
         live.dedup_by(|a, b| Arc::ptr_eq(a, b));
@@ -175,6 +180,7 @@ pub struct Parts {
     pub monitor: Arc<Monitor>,
     pub checks: Arc<ActiveChecks>,
     pub transactions: TransactionSide,
+    pub handlers: HandlerSide,
     /// Of the plugins' seeds.
     pub seed: u64,
 }
@@ -196,6 +202,7 @@ pub struct Publisher {
     monitor: Arc<Monitor>,
     checks: Arc<ActiveChecks>,
     transactions: TransactionSide,
+    handlers: HandlerSide,
     random: fastrand::Rng,
     current: watch::Sender<Option<Arc<Published>>>,
     canaries_started: u64,
@@ -206,7 +213,8 @@ impl Publisher {
     /// version that is damaged, say), the service starts without it, and that is reported.
     pub async fn start(parts: Parts, desired: Desired) -> Result<Self, Refusal> {
         let Parts { gateway, runtime, store, overlay_file, names, metrics, canaries, history, .. } = parts;
-        let Parts { gone, clock, events, read_config, sources, monitor, checks, transactions, seed, .. } = parts;
+        let Parts { gone, clock, events, read_config, sources, monitor, checks, transactions, handlers, seed, .. } =
+            parts;
         let (current, _) = watch::channel(None);
         let mut publisher = Self {
             gateway,
@@ -225,6 +233,7 @@ impl Publisher {
             monitor,
             checks,
             transactions,
+            handlers,
             random: fastrand::Rng::with_seed(seed),
             current,
             canaries_started: 0,

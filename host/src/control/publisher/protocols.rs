@@ -10,7 +10,10 @@ use super::{
     transaction::Draft,
 };
 use crate::{
-    control::change::{ChangeProblem, Refusal},
+    control::{
+        change::{ChangeProblem, Refusal},
+        pinned::PinnedVersions,
+    },
     model::{Percent, PluginName, VersionId},
     plugin::Version,
     transactions::{ComponentProtocol, Pin, Pinned, ProtocolInForce, Protocols},
@@ -70,7 +73,7 @@ impl Publisher {
                 .map(|version| Arc::clone(&loaded[&(binding.policy.plugin.clone(), version)]))
                 .collect();
             for version in &versions {
-                self.pin(&draft.desired, draft, version)?;
+                self.pin(&self.transactions.pinned, draft, version)?;
             }
             let made = self.protocol(&name, &binding, &versions, timeout).await?;
             protocols.insert(name, PublishedProtocol { binding, in_force: made, versions });
@@ -78,16 +81,16 @@ impl Publisher {
         Ok(Some(protocols))
     }
 
-    /// The component, for as long as some transaction will need it.
-    fn pin(&self, desired: &Desired, draft: &Draft, version: &Version) -> Result<(), Refusal> {
+    /// The component, for as long as something will keep to it.
+    pub(super) fn pin(&self, pinned: &PinnedVersions, draft: &Draft, version: &Version) -> Result<(), Refusal> {
         let (plugin, id) = (version.plugin(), version.id());
-        let base = desired.bases.get(plugin).filter(|base| base.version == id);
+        let base = draft.desired.bases.get(plugin).filter(|base| base.version == id);
         let pushed = draft.components.iter().find(|(of, bytes)| of == plugin && VersionId::of(bytes) == id);
         let brought = base.map(|base| &base.component).or(pushed.map(|(_, bytes)| bytes));
         let kept = block_in_place(|| match brought {
-            Some(bytes) => self.transactions.pinned.keep(plugin, bytes),
+            Some(bytes) => pinned.keep(plugin, bytes),
             None => match self.store.get(plugin, id)? {
-                Some(bytes) => self.transactions.pinned.keep(plugin, &bytes),
+                Some(bytes) => pinned.keep(plugin, &bytes),
                 None => Ok(()),
             },
         });

@@ -12,6 +12,7 @@ use super::{
     blocking::Blocking,
     desired::{Binding, Desired},
     durable::stored,
+    handlers::PublishedHandlers,
     inherit::inherit,
     instances::{Arms, ArmsByService, FaultInMaking, Recipe, Recipes, make_all, recipes},
     places::{Keepers, Placed},
@@ -63,11 +64,16 @@ impl Draft {
 
 pub type Versions = HashMap<(PluginName, VersionId), Arc<Version>>;
 
+/// What runs beside the data path; None: those in force stay.
+struct Beside {
+    protocols: Option<PublishedProtocols>,
+    handlers: Option<PublishedHandlers>,
+}
+
 /// What was made before the plan was.
 struct Made {
     opened: Vec<Opened>,
-    /// None: those in force stay.
-    protocols: Option<PublishedProtocols>,
+    beside: Beside,
     loaded: Vec<Arc<Version>>,
     components: Vec<(PluginName, Bytes)>,
 }
@@ -96,32 +102,35 @@ impl Publisher {
         let before = self.current.borrow().clone();
         let opened = self.open_sources(before.as_deref(), &mut draft).await?;
         let protocols = self.open_protocols(before.as_deref(), &mut draft).await?;
+        let handlers = self.open_handlers(before.as_deref(), &mut draft).await?;
+        let beside = Beside { protocols, handlers };
         self.names.learn(host_names(&draft.desired)).await;
         let (workers, now_us) = (self.gateway.worker_count(), self.clock.now_us());
         let given = Given { names: &self.names, restarts: &draft.restarts, workers, now_us };
         let plan = plan(before.as_deref(), draft.desired, &given)
             .map_err(|problems| Refusal::invalid("the change was refused", problems))?;
         let Some(before) = before else {
-            let made = Made { opened, protocols, loaded: draft.loaded, components: draft.components };
+            let made = Made { opened, beside, loaded: draft.loaded, components: draft.components };
             return self.publish(None, plan, made).await;
         };
         let same_file = before.desired.file == plan.desired.file;
         let same_sources = opened.is_empty() && same_sources(&before, &plan);
         if !same_file || !same_sources || !plan.keeps_all_instances() || shows_change(&before, &plan) {
-            let made = Made { opened, protocols, loaded: draft.loaded, components: draft.components };
+            let made = Made { opened, beside, loaded: draft.loaded, components: draft.components };
             return self.publish(Some(before), plan, made).await;
         }
         let kept = |(plugin, component): &(PluginName, Bytes)| self.store.contains(plugin, VersionId::of(component));
         let nothing = before.desired.overlay == plan.desired.overlay
             && draft.components.iter().all(kept)
             && draft.forgotten.is_none()
-            && protocols.is_none()
+            && beside.protocols.is_none()
+            && beside.handlers.is_none()
             && Arc::ptr_eq(&before.desired.discovered, &plan.desired.discovered)
             && bases_equal(&before.desired, &plan.desired);
         if nothing {
             return Ok(Applied { generation: before.snapshot.generation, ..Applied::default() });
         }
-        self.keep_only(&before, plan, protocols, &draft.components)
+        self.keep_only(&before, plan, beside, &draft.components)
     }
 
     /// The data path does not see the change: only what is remembered differs.
@@ -129,7 +138,7 @@ impl Publisher {
         &mut self,
         before: &Arc<Published>,
         plan: Plan,
-        protocols: Option<PublishedProtocols>,
+        beside: Beside,
         components: &[(PluginName, Bytes)],
     ) -> Result<Applied, Refusal> {
         if before.desired.overlay != plan.desired.overlay || !components.is_empty() {
@@ -137,12 +146,13 @@ impl Publisher {
             self.commit(staged)?;
         }
         let generation = before.snapshot.generation;
-        self.install_protocols(&plan.desired, protocols.as_ref());
+        self.install_beside(&plan.desired, &beside);
         self.current.send_replace(Some(Arc::new(Published {
             desired: plan.desired,
             snapshot: Arc::clone(&before.snapshot),
             services: before.services.clone(),
-            protocols: protocols.unwrap_or_else(|| before.protocols.clone()),
+            protocols: beside.protocols.unwrap_or_else(|| before.protocols.clone()),
+            handlers: beside.handlers.unwrap_or_else(|| before.handlers.clone()),
             versions: before.versions.clone(),
             retired: before.retired.clone(),
         })));
@@ -153,7 +163,7 @@ impl Publisher {
         &mut self,
         before: Option<Arc<Published>>,
         plan: Plan,
-        Made { opened, protocols, loaded, components }: Made,
+        Made { opened, beside, loaded, components }: Made,
     ) -> Result<Applied, Refusal> {
         let prepared = self.prepare(before.as_deref(), plan, loaded).await?;
         let same_overlay =
@@ -180,8 +190,8 @@ impl Publisher {
         let mut warnings: Vec<_> = plan.unresolved.iter().map(|(service, host)| unresolved(service, host)).collect();
         let generation = plan.snapshot.generation;
         self.note_replacements(&plan);
-        self.install_protocols(&plan.desired, protocols.as_ref());
-        self.install(before.as_deref(), plan, versions, protocols);
+        self.install_beside(&plan.desired, &beside);
+        self.install(before.as_deref(), plan, versions, beside);
         let now = self.current.borrow().clone().expect("just installed");
         self.sources.replace(opened, &now);
         self.sources.set_shadows(self.shadows(&now));
@@ -421,13 +431,7 @@ impl Publisher {
         }
     }
 
-    fn install(
-        &mut self,
-        before: Option<&Published>,
-        plan: Plan,
-        versions: Versions,
-        protocols: Option<PublishedProtocols>,
-    ) {
+    fn install(&mut self, before: Option<&Published>, plan: Plan, versions: Versions, beside: Beside) {
         let mut retired: Vec<Weak<Version>> = before.map_or_else(Vec::new, |before| before.retired.clone());
         let old = before.into_iter().flat_map(|before| &before.versions);
         retired.extend(old.filter(|(key, _)| !versions.contains_key(*key)).map(|(_, version)| Arc::downgrade(version)));
@@ -445,9 +449,16 @@ impl Publisher {
                 waiting: service.waiting,
             })
             .collect();
+        let Beside { protocols, handlers } = beside;
         let protocols = protocols.or_else(|| before.map(|before| before.protocols.clone())).unwrap_or_default();
-        let published = Published { desired, snapshot, services, protocols, versions, retired };
+        let handlers = handlers.or_else(|| before.map(|before| before.handlers.clone())).unwrap_or_default();
+        let published = Published { desired, snapshot, services, protocols, handlers, versions, retired };
         self.current.send_replace(Some(Arc::new(published)));
+    }
+
+    fn install_beside(&self, desired: &Desired, beside: &Beside) {
+        self.install_protocols(desired, beside.protocols.as_ref());
+        self.install_handlers(desired, beside.handlers.as_ref());
     }
 
     fn report(&self, faults: Vec<FaultInMaking>) {

@@ -17,7 +17,7 @@ use crate::{
         change::{ChangeProblem, Refusal},
         history::HistoryKind,
     },
-    model::{Percent, PluginKind, PluginName, ServiceName, VersionId},
+    model::{Percent, PluginName, ServiceName, VersionId},
     plugin::{StoredVersion, Version},
 };
 
@@ -98,6 +98,11 @@ impl Publisher {
             let detail = format!("plugin {plugin} is in use by protocol {protocols}, and nothing else brings it");
             return Err(Refusal::Conflict(detail));
         }
+        let handlers = desired.handlers_of(plugin).join(", ");
+        if desired.base(plugin).is_none() && !handlers.is_empty() {
+            let detail = format!("plugin {plugin} is in use by event handler {handlers}, and nothing else brings it");
+            return Err(Refusal::Conflict(detail));
+        }
         if desired.base(plugin).is_none() && !bound.is_empty() {
             let problems = bound.iter().map(|service| ChangeProblem::of(service, "it uses the plugin")).collect();
             return Err(Refusal::invalid(format!("plugin {plugin} is in use, and nothing else brings it"), problems));
@@ -142,6 +147,12 @@ impl Publisher {
                 service: None,
             };
             return Err(Refusal::invalid("the canary is not possible", vec![problem]));
+        }
+        if !desired.handlers_of(plugin).is_empty() {
+            let detail = format!(
+                "plugin {plugin} is an event handler's, and needs no canary: another version builds its state beside the one in use, and takes over only if it has handled every event that the one in use has"
+            );
+            return Err(Refusal::Conflict(detail));
         }
         let bound = desired.bound(plugin);
         match &service {
@@ -190,14 +201,9 @@ impl Publisher {
     async fn load_new(&self, plugin: &PluginName, component: &Bytes) -> Result<Arc<Version>, Refusal> {
         let (runtime, name, bytes) = (Arc::clone(&self.runtime), plugin.clone(), component.clone());
         let loaded = spawn_blocking(move || runtime.load(&name, &bytes)).await;
-        let version = loaded
+        loaded
             .map_err(|error| Refusal::Failed(format!("compiling failed: {error}")))?
-            .map_err(|error| Refusal::invalid("this is no plugin", vec![ChangeProblem::plain(error.to_string())]))?;
-        if !PluginKind::AVAILABLE.contains(&version.kind()) {
-            let message = format!("a plugin of kind {} is not available in this version of Sluice", version.kind());
-            return Err(Refusal::invalid("this plugin cannot be used", vec![ChangeProblem::plain(message)]));
-        }
-        Ok(version)
+            .map_err(|error| Refusal::invalid("this is no plugin", vec![ChangeProblem::plain(error.to_string())]))
     }
 
     fn back(&self, desired: &mut Desired, plugin: &PluginName) -> Result<VersionId, Refusal> {

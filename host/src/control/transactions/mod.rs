@@ -2,21 +2,25 @@
 //! versions that transactions keep to, and the calls to participants.
 
 mod caller;
-mod pinned;
 
 use std::{path::Path, sync::Arc};
 
-pub use caller::{Directory, GatewayCaller};
-pub use pinned::PinnedVersions;
-
-use super::history::{About, History, HistoryKind};
+use super::{
+    calls::{Directory, GatewayCaller},
+    history::{About, History, HistoryKind},
+    pinned::PinnedVersions,
+};
 use crate::{
+    events::EventStore,
     gateway::Gateway,
-    model::{Clock, Config},
+    model::{Clock, Config, Wall},
     plugin::{Outside, Runtime, StoreError},
     storage::Storage,
-    transactions::{Coordinator, Parts, TransactionError, Wall},
+    transactions::{Coordinator, Parts, TransactionError},
 };
+
+/// Of the versions that transactions keep to, within `data_dir`.
+const DIR: &str = "transactions";
 
 /// The coordinator, and what the publisher tells it.
 #[derive(Clone)]
@@ -31,6 +35,7 @@ pub struct SideParts<'a> {
     pub config: &'a Config,
     pub data_dir: &'a Path,
     pub storage: Arc<dyn Storage>,
+    pub events: EventStore,
     pub gateway: Arc<Gateway>,
     pub outside: Arc<Outside>,
     pub runtime: Arc<Runtime>,
@@ -49,12 +54,13 @@ pub enum SideError {
 impl TransactionSide {
     /// Claims the transactions; they go on with [`Coordinator::recover`].
     pub async fn open(parts: SideParts<'_>) -> Result<Self, SideError> {
-        let SideParts { config, data_dir, storage, gateway, outside, runtime, history, clock } = parts;
-        let pinned = Arc::new(PinnedVersions::open(data_dir, runtime, clock)?);
-        let directory = Arc::new(Directory::default());
+        let SideParts { config, data_dir, storage, events, gateway, outside, runtime, history, clock } = parts;
+        let pinned = Arc::new(PinnedVersions::open(&data_dir.join(DIR), runtime, clock)?);
+        let directory = Arc::new(Directory::of("transactions"));
         let caller = Arc::new(GatewayCaller::new(gateway, outside, Arc::clone(&directory)));
         let coordinator = Coordinator::open(Parts {
             storage,
+            events: Some(events),
             caller,
             versions: Arc::clone(&pinned) as Arc<_>,
             alert: alert(history),

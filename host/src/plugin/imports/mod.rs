@@ -7,9 +7,14 @@ mod fetch;
 mod files;
 pub(super) mod http;
 mod registry;
+mod state;
 
 pub use fetch::{OutsideCall, OutsideError};
 pub use registry::{RegistryListing, RegistryLookup};
+pub(super) use state::Stored;
+pub use state::{
+    HandlerState, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, STATE_WRITES_BYTES_MAX, StateQuota, StateWrites,
+};
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
@@ -71,6 +76,8 @@ pub(super) struct Imports {
     /// Open responses.
     table: ResourceTable,
     open_responses: usize,
+    /// An event handler's, during a call that may read it.
+    pub stored: Option<Stored>,
     refused: u64,
     refusals: Vec<String>,
 }
@@ -78,7 +85,7 @@ pub(super) struct Imports {
 impl Imports {
     pub fn new(outside: Option<Arc<Outside>>, grants: Arc<Grants>, clock: Clock) -> Self {
         let table = ResourceTable::new();
-        Self { outside, grants, clock, table, open_responses: 0, refused: 0, refusals: Vec::new() }
+        Self { outside, grants, clock, table, open_responses: 0, stored: None, refused: 0, refusals: Vec::new() }
     }
 
     pub fn reaches_out(&self) -> bool {

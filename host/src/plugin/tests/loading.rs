@@ -79,12 +79,17 @@ fn a_component_of_another_kind_of_thing_is_refused() {
 }
 
 #[test]
-fn kinds_that_are_not_there_yet_are_recognised_and_refused() {
+fn an_event_handler_without_a_read_model_is_none() {
     let kind = "event-handler";
     let wit = format!("package sluice:plugin@0.1.0; world w {{ export {kind}; }} interface {kind} {{ act: func(); }}");
     let text = format!(r#"(module (func (export "sluice:plugin/{kind}@0.1.0#act")))"#);
     let message = refusal(&component_of(&text, &[&wit], false, "w"));
-    assert_eq!(message, format!("is a plugin of kind {kind}, which is not available in this version"));
+    assert_eq!(
+        message,
+        "lacks exports that every event-handler must have: the interface sluice:plugin/policy@0.1, the function subscribe of \
+         sluice:plugin/event-handler, the function handle of sluice:plugin/event-handler, the interface \
+         sluice:plugin/read-model@0.1"
+    );
 }
 
 /// A balancer's text where the interfaces are the test's own.
@@ -102,7 +107,7 @@ fn missing_exports_are_all_named() {
     );
     assert_eq!(
         refusal(&no_policy),
-        "lacks exports that a balancer must have: the interface sluice:plugin/policy@0.1, the function pick of \
+        "lacks exports that every balancer must have: the interface sluice:plugin/policy@0.1, the function pick of \
          sluice:plugin/balancer"
     );
 }

@@ -115,7 +115,7 @@ fn what_is_no_plugin_is_refused_in_its_own_words() {
     };
     assert!(refused("core-module.wat").starts_with("is a core module, not a component: "));
     let half = refused("half-a-balancer.wat");
-    assert!(half.starts_with("lacks exports that a balancer must have: "), "{half}");
+    assert!(half.starts_with("lacks exports that every balancer must have: "), "{half}");
     assert!(half.contains("sluice:plugin/policy") && half.contains("pick") && half.contains("update"), "{half}");
     let wrong = refused("wrong-world.wat");
     assert!(wrong.starts_with("is no plugin: ") && wrong.ends_with("(it exports answer)"), "{wrong}");

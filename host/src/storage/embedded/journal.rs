@@ -26,19 +26,30 @@ const END: u8 = 3;
 const CLEAR: u8 = 4;
 const TRAILER: [u8; 4] = *b"FJL\x03";
 
+/// How many bytes at the end of the last journal are no whole commit; None: it is not torn. Nothing is changed.
+pub(super) fn torn_end(store: &Path) -> io::Result<Option<u64>> {
+    let Some(journal) = last_journal(store)? else { return Ok(None) };
+    let bytes = fs::read(&journal)?;
+    Ok(torn_at(&bytes).map(|whole| (written_end(&bytes, whole) - whole) as u64))
+}
+
 /// How many bytes were cut off the end of the last journal; None: its end is not torn, and nothing was changed.
 /// They are kept beside it.
 pub(super) fn cut_torn_end(store: &Path) -> io::Result<Option<u64>> {
     let Some(journal) = last_journal(store)? else { return Ok(None) };
     let bytes = fs::read(&journal)?;
     let Some(whole) = torn_at(&bytes) else { return Ok(None) };
-    // fjall makes its files larger than what is in them.
-    let end = bytes.iter().rposition(|&byte| byte != 0).map_or(whole, |last| last + 1);
+    let end = written_end(&bytes, whole);
     fs::write(journal.with_extension("torn"), &bytes[whole..end])?;
     let file = File::options().write(true).open(&journal)?;
     file.set_len(whole as u64)?;
     file.sync_all()?;
     Ok(Some((end - whole) as u64))
+}
+
+/// fjall makes its files larger than what is in them.
+fn written_end(journal: &[u8], whole: usize) -> usize {
+    journal.iter().rposition(|&byte| byte != 0).map_or(whole, |last| last + 1)
 }
 
 /// The one that was written last: they are numbered.

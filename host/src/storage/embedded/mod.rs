@@ -3,6 +3,7 @@
 
 mod journal;
 mod open;
+mod snapshot;
 mod writer;
 
 use std::{
@@ -14,12 +15,15 @@ use std::{
 use bytes::Bytes;
 use fjall::{Database, Keyspace, Readable};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, oneshot},
     task::spawn_blocking,
 };
 
-use self::writer::{Asked, FreeBytes, Writer};
-use super::{Answer, Batch, CommitError, Entries, KeyRange, Space, Storage, StorageError};
+use self::{
+    snapshot::EmbeddedSnapshot,
+    writer::{Asked, FreeBytes, Writer},
+};
+use super::{Answer, Batch, CommitError, Desk, Entries, KeyRange, Snapshot, Space, Storage, StorageError};
 
 /// Batches that wait to be written, together: a commit beyond them waits for room.
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -35,8 +39,7 @@ pub struct Embedded {
 
 struct Open {
     tables: Tables,
-    /// Unbounded in itself: `room` bounds what is in it.
-    queue: mpsc::UnboundedSender<Asked>,
+    desk: Arc<Desk<Asked, Writer>>,
     writer: JoinHandle<()>,
 }
 
@@ -64,16 +67,16 @@ impl Embedded {
     /// With another way to learn how much room the disk has.
     fn open_on(path: &Path, free_bytes: FreeBytes) -> Result<Self, StorageError> {
         let tables = open::tables(path)?;
-        let (queue, asked) = mpsc::unbounded_channel();
-        let writer = Writer::new(path, tables.clone(), free_bytes);
+        let desk = Arc::new(Desk::new(Writer::new(path, tables.clone(), free_bytes), writer::write_queued));
+        let writing = Arc::clone(&desk);
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer.run(asked))
+            .spawn(move || writing.keep_serving())
             .map_err(|error| open::unusable(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
-            open: Mutex::new(Some(Open { tables, queue, writer })),
+            open: Mutex::new(Some(Open { tables, desk, writer })),
         })
     }
 
@@ -82,10 +85,9 @@ impl Embedded {
         open.as_ref().map(|open| open.tables.clone()).ok_or(StorageError::Closed)
     }
 
-    fn send(&self, asked: Asked) -> Result<(), StorageError> {
+    fn desk(&self) -> Result<Arc<Desk<Asked, Writer>>, StorageError> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = open.as_ref().ok_or(StorageError::Closed)?;
-        open.queue.send(asked).map_err(|_| StorageError::Closed)
+        open.as_ref().map(|open| Arc::clone(&open.desk)).ok_or(StorageError::Closed)
     }
 
     async fn commit_queued(&self, batch: Batch) -> Result<(), CommitError> {
@@ -93,7 +95,7 @@ impl Embedded {
         let weight = u32::try_from(batch.weight_bytes()).expect("a batch is at most BATCH_BYTES_MAX");
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await.map_err(|_| StorageError::Closed)?;
         let (answer, answered) = oneshot::channel();
-        self.send(Asked { batch, answer, _room: room })?;
+        self.desk()?.ask(Asked { batch, answer, room });
         answered.await.unwrap_or(Err(CommitError::Storage(StorageError::Closed)))
     }
 
@@ -117,6 +119,22 @@ impl Storage for Embedded {
         Box::pin(self.commit_queued(batch))
     }
 
+    fn commit_together(&self, batches: Vec<Batch>) -> Vec<Result<(), CommitError>> {
+        let mut answers: Vec<Result<(), CommitError>> =
+            batches.iter().map(|batch| batch.check_sizes().map_err(CommitError::from)).collect();
+        let fitting = batches.into_iter().zip(&answers).filter(|(_, answer)| answer.is_ok()).map(|(batch, _)| batch);
+        let fitting: Vec<_> = fitting.collect();
+        let mut verdicts = match self.desk() {
+            Ok(desk) => desk.with(|writer, queue| writer::write_with(writer, queue, fitting)),
+            Err(error) => fitting.iter().map(|_| Err(error.clone().into())).collect(),
+        }
+        .into_iter();
+        for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+            *answer = verdicts.next().expect("there is one for each that fits");
+        }
+        answers
+    }
+
     fn get(&self, space: Space, key: Bytes) -> Answer<'_, Result<Option<Bytes>, StorageError>> {
         Box::pin(self.read(move |tables| look_up(&tables, space, &key)))
     }
@@ -130,6 +148,10 @@ impl Storage for Embedded {
                 .map(|entry| entry.into_inner().map(|(key, value)| (to_bytes(&key), to_bytes(&value))))
                 .collect()
         }))
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError> {
+        Ok(Arc::new(EmbeddedSnapshot::now(&self.path, self.tables()?)))
     }
 
     fn close(&self) -> Answer<'_, ()> {
@@ -155,7 +177,7 @@ impl Drop for Embedded {
 impl Open {
     /// The writer ends when nothing waits any more.
     fn end(self) {
-        drop(self.queue);
+        self.desk.close();
         if self.writer.join().is_err() {
             tracing::error!("the thread that writes the store panicked");
         }

@@ -21,9 +21,17 @@ const BACKGROUND_THREADS: usize = 2;
 
 pub(super) fn tables(path: &Path) -> Result<Tables, StorageError> {
     fs::create_dir_all(path).map_err(|error| unusable(path, error))?;
+    // fjall leaves out by itself what ends too early, and says nothing.
+    let torn = journal::torn_end(path).map_err(|error| unusable(path, error))?;
     let database = match database(path) {
         Err(Error::JournalRecovery(_)) => after_power_failure(path)?,
-        opened => opened.map_err(|error| opening(path, &error))?,
+        opened => {
+            let database = opened.map_err(|error| opening(path, &error))?;
+            if let Some(bytes) = torn {
+                say_torn(path, bytes);
+            }
+            database
+        }
     };
     let mut keyspaces = Vec::with_capacity(Space::ALL.len());
     for space in Space::ALL {
@@ -45,9 +53,13 @@ fn database(path: &Path) -> fjall::Result<Database> {
 /// Once more, without the commit that was under way, if that is what is wrong.
 fn after_power_failure(path: &Path) -> Result<Database, StorageError> {
     if let Some(bytes) = journal::cut_torn_end(path).map_err(|error| unusable(path, error))? {
-        tracing::warn!(path = %path.display(), bytes, "the last commit was cut off by a power failure and is left out");
+        say_torn(path, bytes);
     }
     database(path).map_err(|error| opening(path, &error))
+}
+
+fn say_torn(path: &Path, bytes: u64) {
+    tracing::warn!(path = %path.display(), bytes, "the last commit was cut off before it was whole, and is left out");
 }
 
 pub(super) fn unusable(path: &Path, error: io::Error) -> StorageError {

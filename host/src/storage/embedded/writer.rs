@@ -1,7 +1,7 @@
-//! The one thread that writes: all that waits goes into one durable commit, with one sync.
+//! Who writes: all that waits goes into one durable commit, with one sync.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use fjall::PersistMode;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Tables, look_up, open};
 use crate::storage::{Batch, CommitError, Space, StorageError, Write};
@@ -27,14 +27,7 @@ pub(super) struct Asked {
     pub batch: Batch,
     pub answer: oneshot::Sender<Result<(), CommitError>>,
     /// Given back when the batch has been answered.
-    pub _room: OwnedSemaphorePermit,
-}
-
-impl Asked {
-    fn answer(self, answer: Result<(), CommitError>) {
-        // A caller that is gone does not want to know.
-        drop(self.answer.send(answer));
-    }
+    pub room: OwnedSemaphorePermit,
 }
 
 /// How many bytes the disk has left.
@@ -47,6 +40,36 @@ pub(super) fn free_bytes_of(path: &Path) -> FreeBytes {
         let disk = rustix::fs::statvfs(&path)?;
         Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     })
+}
+
+/// Writes all that waits, and answers it.
+pub(super) fn write_queued(writer: &mut Writer, queue: &mut VecDeque<Asked>) {
+    drop(write_with(writer, queue, Vec::new()));
+}
+
+/// The same with some more in the same commit: their answers.
+pub(super) fn write_with(
+    writer: &mut Writer,
+    queue: &mut VecDeque<Asked>,
+    own: Vec<Batch>,
+) -> Vec<Result<(), CommitError>> {
+    let mut bytes: usize = own.iter().map(Batch::weight_bytes).sum();
+    let (mut batches, mut answers) = (Vec::with_capacity(own.len() + queue.len()), Vec::with_capacity(queue.len()));
+    while bytes < GROUP_BYTES_MAX
+        && let Some(Asked { batch, answer, room }) = queue.pop_front()
+    {
+        bytes += batch.weight_bytes();
+        batches.push(batch);
+        answers.push((answer, room));
+    }
+    batches.extend(own);
+    let mut verdicts = writer.commit(batches);
+    let own = verdicts.split_off(answers.len());
+    for ((answer, _room), verdict) in answers.into_iter().zip(verdicts) {
+        // A caller that is gone does not want to know.
+        drop(answer.send(verdict));
+    }
+    own
 }
 
 pub(super) struct Writer {
@@ -65,41 +88,27 @@ impl Writer {
         Self { path: path.to_owned(), tables, free_bytes, failed: None }
     }
 
-    /// Until the queue is closed and empty.
-    pub fn run(mut self, mut queue: mpsc::UnboundedReceiver<Asked>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut bytes = first.batch.weight_bytes();
-            let mut group = vec![first];
-            while bytes < GROUP_BYTES_MAX
-                && let Ok(next) = queue.try_recv()
-            {
-                bytes += next.batch.weight_bytes();
-                group.push(next);
-            }
-            self.commit(group);
+    /// An answer for each, for the refused ones too only when it is durable what they were decided on.
+    fn commit(&mut self, group: Vec<Batch>) -> Vec<Result<(), CommitError>> {
+        if group.is_empty() {
+            return Vec::new();
         }
-    }
-
-    /// Answers each of them, the refused ones too, only when it is durable what they were decided on.
-    fn commit(&mut self, group: Vec<Asked>) {
         if let Err(error) = self.can_write() {
-            return group.into_iter().for_each(|asked| asked.answer(Err(error.clone().into())));
+            return group.iter().map(|_| Err(error.clone().into())).collect();
         }
         let mut changes = Changes::new();
         let verdicts: Vec<_> = group
             .into_iter()
-            .map(|asked| {
-                let verdict = self.check(&asked.batch, &changes);
+            .map(|batch| {
+                let verdict = self.check(&batch, &changes);
                 if verdict.is_ok() {
-                    take_in(&asked.batch, &mut changes);
+                    take_in(batch, &mut changes);
                 }
-                (asked, verdict)
+                verdict
             })
             .collect();
         let written = self.write(changes);
-        for (asked, verdict) in verdicts {
-            asked.answer(written.clone().map_err(CommitError::from).and(verdict));
-        }
+        verdicts.into_iter().map(|verdict| written.clone().map_err(CommitError::from).and(verdict)).collect()
     }
 
     fn can_write(&self) -> Result<(), StorageError> {
@@ -149,9 +158,9 @@ impl Writer {
     }
 }
 
-fn take_in(batch: &Batch, changes: &mut Changes) {
-    for write in &batch.writes {
-        match write.clone() {
+fn take_in(batch: Batch, changes: &mut Changes) {
+    for write in batch.writes {
+        match write {
             Write::Put { space, key, value } => changes.insert((space, key), Some(value)),
             Write::Delete { space, key } => changes.insert((space, key), None),
         };

@@ -9,6 +9,7 @@
 
 mod disk;
 mod log;
+mod snapshot;
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +19,8 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use self::{disk::Disk, log::Log};
-use super::{Answer, Batch, CommitError, Entries, KeyRange, Space, Storage, StorageError, Write};
+use self::{disk::Disk, log::Log, snapshot::MemorySnapshot};
+use super::{Answer, Batch, CommitError, Entries, KeyRange, Snapshot, Space, Storage, StorageError, Write};
 
 /// Clones are the same store.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +37,8 @@ struct State {
     log: Log,
     /// With what is written and not synced: what conditions are checked against.
     written: Table,
-    /// What reads see.
-    durable: Table,
+    /// What reads see; shared with the snapshots of it.
+    durable: Arc<Table>,
     /// What is written and not synced, in order.
     unsynced: Vec<Batch>,
     syncs_held: bool,
@@ -91,7 +92,7 @@ impl MemoryStorage {
         state.waiting.clear();
         let left = state.log.disk().crash(&mut fastrand::Rng::with_seed(seed));
         let (log, table) = Log::recover(left);
-        let recovered = State { log, written: table.clone(), durable: table, ..State::default() };
+        let recovered = State { log, written: table.clone(), durable: Arc::new(table), ..State::default() };
         Self { state: Arc::new(Mutex::new(recovered)) }
     }
 
@@ -128,7 +129,7 @@ impl State {
     fn sync(&mut self) {
         self.log.sync();
         for batch in self.unsynced.drain(..) {
-            apply(&batch, &mut self.durable);
+            apply(&batch, Arc::make_mut(&mut self.durable));
         }
         for (answer, verdict) in self.waiting.drain(..) {
             // A caller that is gone does not want to know.
@@ -149,6 +150,17 @@ impl Storage for MemoryStorage {
         })
     }
 
+    fn commit_together(&self, batches: Vec<Batch>) -> Vec<Result<(), CommitError>> {
+        let written: Vec<_> = {
+            let mut state = self.lock();
+            batches.iter().map(|batch| state.write(batch)).collect()
+        };
+        let answer = |asked: Result<oneshot::Receiver<Verdict>, CommitError>| {
+            asked?.blocking_recv().unwrap_or(Err(CommitError::Storage(StorageError::Closed)))
+        };
+        written.into_iter().map(answer).collect()
+    }
+
     fn get(&self, space: Space, key: Bytes) -> Answer<'_, Result<Option<Bytes>, StorageError>> {
         Box::pin(async move {
             let state = self.lock();
@@ -165,6 +177,12 @@ impl Storage for MemoryStorage {
             let within = of_space.filter(|((_, key), _)| range.contains(key));
             Ok(within.take(limit).map(|((_, key), value)| (key.clone(), value.clone())).collect())
         })
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StorageError> {
+        let state = self.lock();
+        state.check_open()?;
+        Ok(Arc::new(MemorySnapshot(Arc::clone(&state.durable))))
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -87,3 +87,25 @@ fn the_first_condition_that_does_not_hold_is_named() {
         });
     }
 }
+
+#[test]
+fn commits_made_together_are_judged_one_by_one_and_see_those_before_them() {
+    let (_folder, backends) = backends();
+    for (name, storage) in backends {
+        runtime().block_on(async {
+            let absent = || Condition::Absent { space: Space::Registry, key: "a".into() };
+            let first = Batch::new().require(absent()).put(Space::Registry, "a", "1");
+            let refused = Batch::new().require(absent()).put(Space::Registry, "a", "2").put(Space::Registry, "b", "2");
+            let third = Batch::new().put(Space::Registry, "c", "3");
+            let unfit = Batch::new().put(Space::Registry, "", "4");
+            let answers = tokio::task::block_in_place(|| storage.commit_together(vec![first, refused, unfit, third]));
+            assert_eq!(answers[..2], [Ok(()), Err(CommitError::Conflict { condition: 0 })], "{name}");
+            assert!(matches!(answers[2], Err(CommitError::Storage(_))), "{name}");
+            assert_eq!(answers[3], Ok(()), "{name}");
+            for (key, there) in [("a", Some("1")), ("b", None), ("c", Some("3"))] {
+                let found = storage.get(Space::Registry, key.into()).await.expect("it is read");
+                assert_eq!(found.as_deref(), there.map(str::as_bytes), "{name}: {key}");
+            }
+        });
+    }
+}

@@ -9,8 +9,9 @@ use super::{
     world::{Network, Weather, World},
 };
 use crate::{
+    model::Wall,
     storage::{KeyRange, Space, Storage, StorageError, memory::MemoryStorage},
-    transactions::{Coordinator, Filter, Parts, Status, Submission, TransactionError, Wall},
+    transactions::{Coordinator, Filter, Parts, Status, Submission, TransactionError},
 };
 
 const RETENTION: Duration = Duration::from_secs(3600);
@@ -21,6 +22,7 @@ async fn coordinator(storage: &MemoryStorage) -> Option<Coordinator> {
     let wall = Wall::at(1_700_000_000_000);
     let coordinator = Coordinator::open(Parts {
         storage: Arc::new(storage.clone()) as Arc<dyn Storage>,
+        events: None,
         caller: Arc::new(Network { world: World::new(1, Weather::CALM), wall }),
         versions: Arc::new(NoOthers),
         alert: Arc::new(|gid, _, _, reason| panic!("{gid} stands in hazard: {reason}")),

@@ -11,10 +11,9 @@ use super::{
     world::{Network, Weather, World},
 };
 use crate::{
+    model::Wall,
     storage::{Storage, memory::MemoryStorage},
-    transactions::{
-        Coordinator, Enlistment, Filter, Gid, Parts, Protocols, Status, Submission, TransactionError, Wall,
-    },
+    transactions::{Coordinator, Enlistment, Filter, Gid, Parts, Protocols, Status, Submission, TransactionError},
 };
 
 const SEEDS: u64 = 1_000;
@@ -221,6 +220,7 @@ async fn live(
     let wall = Wall::at(base_ms);
     let coordinator = Coordinator::open(Parts {
         storage: Arc::new(storage) as Arc<dyn Storage>,
+        events: None,
         caller: Arc::new(Network { world: world.clone(), wall }),
         versions: Arc::new(NoOthers),
         alert: Arc::new(|gid, _, _, reason| panic!("{gid} stands in hazard: {reason}")),

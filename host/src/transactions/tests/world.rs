@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::transactions::{Answered, BranchCall, BranchCaller, CallAnswer, RawAnswer, Wall};
+use crate::{
+    model::Wall,
+    transactions::{Answered, BranchCall, BranchCaller, CallAnswer, RawAnswer},
+};
 
 /// What a branch's participant has in its books.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::{duration, error::Error, filter::Filter, output::DATACENTER};
 use crate::control::handle::Control;
 
-/// Requests that wait for a change at once; the control listener's other connections stay free for those that do not.
-pub const WAITS_MAX: usize = 3584;
+/// Requests that wait for a change at once; the control listener's other connections stay free for those that do not, and
+/// for who follows events.
+pub const WAITS_MAX: usize = 3328;
 /// Consul's.
 const WAIT_DEFAULT: Duration = Duration::from_secs(5 * 60);
 /// Consul's.

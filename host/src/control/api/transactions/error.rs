@@ -17,6 +17,7 @@ impl From<TransactionError> for Problem {
             TransactionError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             TransactionError::Full { .. }
             | TransactionError::NotDurable(_)
+            | TransactionError::EventsRefused(_)
             | TransactionError::Unreadable(_)
             | TransactionError::TakenOver
             | TransactionError::Closed => StatusCode::SERVICE_UNAVAILABLE,

@@ -11,11 +11,12 @@ use axum::{
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Outcome, Surface, operators_only, query::Parameters, report::DetailsReport};
+use super::{Outcome, Surface, operators_only, report::DetailsReport};
 use crate::{
     control::api::{
         access::Caller,
         body::{Fields, json_object, json_object_within, text},
+        parameters::Parameters,
         path_name,
         problem::Problem,
     },

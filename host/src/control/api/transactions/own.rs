@@ -11,13 +11,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{
-    Outcome, Surface,
-    query::{self, Parameters},
-    report::SummaryReport,
-};
+use super::{Outcome, Surface, query, report::SummaryReport};
 use crate::{
-    control::api::{body::json_object_within, problem::Problem},
+    control::api::{body::json_object_within, parameters::Parameters, problem::Problem},
     transactions::{REQUEST_BYTES_MAX, Submission},
 };
 

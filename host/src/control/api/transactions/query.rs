@@ -1,49 +1,22 @@
 //! What stands behind the `?`. Everything that is wrong is told at once, unknown parameters too.
 
-use std::{collections::BTreeSet, convert::Infallible, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use axum::{
-    extract::{FromRequestParts, Query},
-    http::{StatusCode, request::Parts},
-};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{OUTCOME_WAIT, WAIT_MAX};
 use crate::{
-    control::{api::problem::Problem, change::ChangeProblem},
+    control::api::{
+        parameters::{Parameters, wrong},
+        problem::Problem,
+    },
     transactions::{Filter, PAGE_MAX, TransactionError},
 };
 
 /// Of a page, where nothing is said.
 const LIMIT_DEFAULT: usize = 100;
 
-/// The parameters as they came.
-pub struct Parameters(Result<Vec<(String, String)>, String>);
-
-impl<S: Sync> FromRequestParts<S> for Parameters {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-        Ok(Self(pairs.map(|Query(pairs)| pairs).map_err(|error| error.to_string())))
-    }
-}
-
 impl Parameters {
-    /// `take` answers whether it knows the parameter, or what would be right.
-    fn read(self, mut take: impl FnMut(&str, &str) -> Result<bool, String>) -> Result<(), Problem> {
-        let pairs = self.0.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error))?;
-        let mut problems = Vec::new();
-        for (name, value) in pairs {
-            match take(&name, &value) {
-                Ok(true) => {}
-                Ok(false) => problems.push(format!("?{name}: there is no such parameter")),
-                Err(rule) => problems.push(format!("?{name}: {rule}")),
-            }
-        }
-        if problems.is_empty() { Ok(()) } else { Err(wrong(problems)) }
-    }
-
     /// For how long the outcome is waited for.
     pub fn wait(self, otherwise: Duration) -> Result<Duration, Problem> {
         let mut wait = otherwise;
@@ -142,19 +115,12 @@ fn rule(error: TransactionError) -> String {
     }
 }
 
-fn wrong(problems: Vec<String>) -> Problem {
-    let problems = problems.into_iter().map(ChangeProblem::plain).collect();
-    Problem::with_problems(StatusCode::BAD_REQUEST, "the query is wrong", problems)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn asked(query: &str) -> Parameters {
-        let uri = format!("/?{query}").parse().expect("a URI");
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&uri).expect("pairs");
-        Parameters(Ok(pairs))
+        Parameters::of(&format!("/?{query}").parse().expect("a URI"))
     }
 
     #[test]

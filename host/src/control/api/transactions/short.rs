@@ -9,10 +9,11 @@ use axum::{
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::{OUTCOME_WAIT, Outcome, Surface, query::Parameters};
+use super::{OUTCOME_WAIT, Outcome, Surface};
 use crate::{
     control::api::{
         body::{Fields, json_object_within, text},
+        parameters::Parameters,
         problem::Problem,
     },
     model::ServiceName,

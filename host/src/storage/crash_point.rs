@@ -1,8 +1,8 @@
 //! Moments at which a test ends the process as `kill -9` would: before and after all that must be done in order.
 
 /// Ends the process if `SLUICE_CRASH_AT` names this point, at the time that it counts (`decided:2` is the second time
-/// that a process comes by). Counted from the first submission on, so that what is recovered at the start does not end a
-/// gateway before it serves. Only in debug builds: a release build has none of this.
+/// that a process comes by). Counted from the first submission or append on, so that what is recovered at the start does
+/// not end a gateway before it serves. Only in debug builds: a release build has none of this.
 pub fn here(point: &'static str) {
     #[cfg(debug_assertions)]
     armed::come_by(point);
@@ -16,8 +16,8 @@ mod armed {
         atomic::{AtomicBool, AtomicU32, Ordering},
     };
 
-    /// Where every submission comes by first.
-    const FIRST: &str = "before-begin";
+    /// Where every submission and every append comes by first.
+    const FIRST: [&str; 2] = ["before-begin", "before-append"];
 
     struct Armed {
         point: String,
@@ -34,7 +34,8 @@ mod armed {
             Some(Armed { point: point.to_owned(), passes_left: AtomicU32::new(times.parse().unwrap_or(1)) })
         });
         let Some(armed) = armed else { return };
-        if !HAS_BEGUN.fetch_or(point == FIRST, Ordering::SeqCst) && point != FIRST {
+        let is_first = FIRST.contains(&point);
+        if !HAS_BEGUN.fetch_or(is_first, Ordering::SeqCst) && !is_first {
             return;
         }
         if armed.point == point && armed.passes_left.fetch_sub(1, Ordering::SeqCst) == 1 {

@@ -1,0 +1,109 @@
+//! What the tasks of all handlers share.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::watch;
+
+use super::{HandlerVersions, journal::Journal, record::Pin};
+use crate::{
+    events::EventStore,
+    model::{HandlerName, Position, Wall, backoff},
+    plugin::BoxFuture,
+};
+
+/// A call that an event has caused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutgoingCall {
+    pub method: http::Method,
+    /// `service://NAME/path`, or a URL.
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+    pub timeout: Duration,
+}
+
+/// Makes calls.
+pub trait HandlerCaller: Send + Sync + 'static {
+    /// The status of the answer, or why there is none.
+    fn call(&self, call: OutgoingCall) -> BoxFuture<'static, Result<StatusCode, String>>;
+
+    /// Whether it may be called at all; why not otherwise.
+    fn check(&self, target: &str) -> Result<(), String>;
+}
+
+/// Something that somebody may want to know of a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Fault(String),
+    Parked {
+        position: Position,
+        reason: String,
+    },
+    Halted {
+        position: Position,
+        reason: String,
+    },
+    /// A new generation builds its state.
+    Rebuilding,
+    /// The new generation is in use.
+    TookOver {
+        checkpoint: Position,
+    },
+    /// The new generation is not in use, and goes.
+    Refused {
+        position: Position,
+        reason: String,
+    },
+    CallParked {
+        target: String,
+        reason: String,
+    },
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(fault) => write!(f, "{fault}"),
+            Self::Parked { position, reason } => write!(f, "the event at {position} is put aside: {reason}"),
+            Self::Halted { position, reason } => write!(f, "it is halted at the event at {position}: {reason}"),
+            Self::Rebuilding => f.write_str("it builds its state beside the one in use"),
+            Self::TookOver { checkpoint } => write!(f, "its new state is in use from position {checkpoint} on"),
+            Self::Refused { position, reason } => {
+                write!(f, "its new state does not come into use, for the event at {position}: {reason}")
+            }
+            Self::CallParked { target, reason } => write!(f, "a call to {target} is put aside: {reason}"),
+        }
+    }
+}
+
+/// Passes it on.
+pub type Tell = Arc<dyn Fn(&HandlerName, &Pin, &Told) + Send + Sync>;
+
+pub(super) struct Core {
+    pub journal: Journal,
+    pub events: EventStore,
+    pub caller: Arc<dyn HandlerCaller>,
+    pub versions: Arc<dyn HandlerVersions>,
+    pub tell: Tell,
+    pub wall: Wall,
+    pub random: Mutex<fastrand::Rng>,
+    pub shutdown: watch::Sender<bool>,
+}
+
+impl Core {
+    pub fn pause(&self, failed: u32, base: Duration) -> Duration {
+        backoff::pause(failed, base, &mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Resolves once it is time to stop.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Whoever could say so is gone: that is as good.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,58 @@
+//! Event handlers: components that follow the log, keep a state of their own, and cause events and calls.
+//!
+//! ```text
+//!  log ──▶ batch that fits ──▶ handle ──▶ one durable commit: state, checkpoint, emitted events, calls in the outbox
+//!                                              └──▶ outbox ──▶ each call, at least once, with its Idempotency-Key
+//!  GET /projections/{name}/… ──▶ read, in an instance of its own, over the state as of one commit
+//! ```
+//!
+//! What a batch did is there whole or not at all, so each event has its effect on the state exactly once, and what is
+//! emitted is emitted once: its id is made of the handler, the position of its cause and a number. A generation of a handler
+//! is one version with its settings and the state that it has built; another version or other settings make another
+//! generation, which builds its state beside the one in use (`keeper`, `swap`). What is stored stands in [`keys`].
+//!
+//! Effects of events at or below the checkpoint at which a new generation takes over never go out again, those neither that
+//! the old one had put aside: to have them, replay what is parked first.
+//!
+//! | what | bound | constant |
+//! | --- | --- | --- |
+//! | events of one batch; their bytes | 256; 1 MiB, or one event | `BATCH_EVENTS_MAX`, `BATCH_BYTES_MAX` |
+//! | effects of one batch; their bytes | 1,000; 8 MiB | [`HANDLE_EFFECTS_MAX`](crate::plugin::HANDLE_EFFECTS_MAX), `HANDLE_ANSWER_BYTES_MAX` |
+//! | state of a generation | 4 GiB | `STATE_BYTES_MAX` |
+//! | calls of a handler that fail on one event; that do not come back | 10; 3 | `ATTEMPTS_MAX`, `FAULTS_MAX` |
+//! | between two attempts | up to 1 s, doubling to 60 s, full jitter | [`backoff`](crate::model::backoff) |
+//! | calls of a handler at once; of one stream | 32; 1 | `CALLS_MAX` |
+//! | one call; attempts of it | 30 s; 10 | `CALL_TIMEOUT`, `ATTEMPTS_MAX` |
+//! | calls that wait, before the handler waits too | 100,000 | `CALLS_WAITING_MAX` |
+//! | instances that read; a read waits for one | 4; 5 s | `READERS_MAX`, `READ_WAIT` |
+
+mod core;
+mod effects;
+mod error;
+mod follow;
+mod handler;
+mod hub;
+mod journal;
+mod keeper;
+mod keys;
+mod lanes;
+mod outbox;
+mod record;
+mod replay;
+mod shown;
+mod step;
+mod swap;
+mod wanted;
+
+pub use core::{HandlerCaller, OutgoingCall, Tell, Told};
+pub use error::HandlersError;
+pub use follow::Replayed;
+pub use handler::{ComponentHandler, Handler, HandlerVersions, Making};
+pub use hub::{Aside, EventHandlers, HandlerParts};
+pub use keys::CallId;
+pub use record::{OutboxCall, ParkedEvent, Pin, Progress, Refused};
+pub use shown::{Doing, GenerationShown, HandlerShown, TroubleShown};
+pub use wanted::Wanted;
+
+#[cfg(test)]
+mod tests;

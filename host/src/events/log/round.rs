@@ -1,0 +1,244 @@
+//! One round of the writer: what waits is decided in order, against what is durable and what is before it in the round.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::{
+    heads::{Head, Heads},
+    writer::Claim,
+};
+use crate::{
+    events::{
+        append::{Append, Appended, AppendedEvent, AppendedStream, StreamAppend},
+        error::{AppendError, ReadError},
+        keys,
+        record::{self, IdRecord},
+    },
+    model::{Draft, Event, EventId, Position, StreamName},
+    storage::{Batch, Condition, Snapshot, Space, StorageError, Write},
+};
+
+/// Where an append's answer goes.
+pub type Answer<T> = oneshot::Sender<Result<T, AppendError>>;
+
+pub struct Round<'w> {
+    pub snapshot: Arc<dyn Snapshot>,
+    pub heads: &'w mut Heads,
+    pub claim: &'w Claim,
+    /// The last position given.
+    pub last: Position,
+    pub now_ms: u64,
+    /// Ids that are new in this round.
+    ids: HashMap<(StreamName, EventId), IdRecord>,
+    /// What all share that nothing but the claim can refuse.
+    pub shared: Commit,
+    /// Each a commit of its own, which may be refused by its own conditions.
+    pub joint: Vec<Commit>,
+    /// Streams of the joint ones: whether their events will be there is not known yet.
+    uncertain: Vec<StreamName>,
+}
+
+/// A batch, the events in it, and who waits for it.
+#[derive(Default)]
+pub struct Commit {
+    pub batch: Batch,
+    pub events: Vec<Arc<Event>>,
+    pub answers: Vec<(Answer<Appended>, Appended)>,
+    pub others: Vec<Answer<()>>,
+}
+
+/// What one event of an append comes to.
+enum Verdict {
+    Known(IdRecord),
+    /// The same as an earlier one of this append.
+    Same(usize),
+    New {
+        digest: u64,
+    },
+}
+
+impl<'w> Round<'w> {
+    pub fn new(
+        snapshot: Arc<dyn Snapshot>,
+        heads: &'w mut Heads,
+        claim: &'w Claim,
+        last: Position,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            snapshot,
+            heads,
+            claim,
+            last,
+            now_ms,
+            ids: HashMap::new(),
+            shared: Commit::default(),
+            joint: Vec::new(),
+            uncertain: Vec::new(),
+        }
+    }
+
+    /// Whether it can be decided before this round has ended.
+    pub fn can_decide(&self, append: &Append) -> bool {
+        append.streams.iter().all(|of| !self.is_uncertain(&of.stream))
+    }
+
+    pub fn is_uncertain(&self, stream: &StreamName) -> bool {
+        self.uncertain.contains(stream)
+    }
+
+    /// Takes an append in, or answers it with why not. [`Self::can_decide`] it must.
+    pub fn take(&mut self, append: Append, answer: Answer<Appended>) {
+        let verdicts: Result<Vec<_>, _> = append.streams.iter().map(|of| self.judge(of)).collect();
+        let verdicts = match verdicts {
+            Ok(verdicts) => verdicts,
+            // A caller that is gone does not want to know.
+            Err(error) => return drop(answer.send(Err(error))),
+        };
+        let is_joint = append.is_joint();
+        let mut commit = if is_joint { Commit::default() } else { std::mem::take(&mut self.shared) };
+        let streams = append.streams.into_iter().zip(verdicts);
+        let depth = append.depth;
+        let streams: Vec<_> =
+            streams.map(|(of, (head, verdicts))| self.give_places(of, head, verdicts, depth, &mut commit)).collect();
+        if is_joint {
+            self.uncertain.extend(streams.iter().map(|of| of.stream.clone()));
+        }
+        commit.answers.push((answer, Appended { streams }));
+        let Batch { conditions, writes } = append.with;
+        commit.batch.conditions.extend(conditions);
+        commit.batch.writes.extend(writes);
+        if is_joint {
+            self.joint.push(commit);
+        } else {
+            self.shared = commit;
+        }
+    }
+
+    /// Something else of the writer's, beside what all share.
+    pub fn put(&mut self, key: Bytes, value: Bytes) {
+        self.shared.batch.writes.push(Write::Put { space: Space::EventIndex, key, value });
+    }
+
+    /// The batches, in the order of their commits: each under the claim, and with the last position given so far.
+    pub fn finish(mut self) -> (Vec<Commit>, Position) {
+        let mut commits = Vec::new();
+        let mut last = Position::START;
+        for mut commit in std::iter::once(std::mem::take(&mut self.shared)).chain(std::mem::take(&mut self.joint)) {
+            if commit.batch == Batch::default() {
+                commits.push(commit);
+                continue;
+            }
+            commit.batch.conditions.insert(0, self.claim.condition());
+            if let Some(event) = commit.events.last() {
+                last = last.max(event.position);
+                commit.batch = commit.batch.put(Space::EventIndex, keys::LAST, keys::event(last));
+            }
+            commits.push(commit);
+        }
+        (commits, self.last)
+    }
+
+    /// Which of them are new, and whether the stream stands where it was expected.
+    fn judge(&mut self, of: &StreamAppend) -> Result<(Head, Vec<Verdict>), AppendError> {
+        let head = self.heads.get(&*self.snapshot, &of.stream).map_err(unreadable)?;
+        let mut verdicts = Vec::with_capacity(of.drafts.len());
+        let mut digests = Vec::with_capacity(of.drafts.len());
+        for (index, draft) in of.drafts.iter().enumerate() {
+            let digest = record::digest(draft);
+            let taken = || AppendError::IdTaken { stream: of.stream.clone(), id: draft.id.clone() };
+            let earlier = of.drafts[..index].iter().position(|earlier| earlier.id == draft.id);
+            let verdict = match (earlier, self.known(&of.stream, &draft.id)?) {
+                (Some(earlier), _) if digests[earlier] == digest => Verdict::Same(earlier),
+                (None, Some(known)) if known.digest == digest => Verdict::Known(known),
+                (None, None) => Verdict::New { digest },
+                (Some(_), _) | (None, Some(_)) => return Err(taken()),
+            };
+            verdicts.push(verdict);
+            digests.push(digest);
+        }
+        let brings_any = verdicts.iter().any(|verdict| matches!(verdict, Verdict::New { .. }));
+        if brings_any && !of.expected.holds(head.last()) {
+            return Err(AppendError::Conflict {
+                stream: of.stream.clone(),
+                expected: of.expected,
+                actual: head.last(),
+            });
+        }
+        Ok((head, verdicts))
+    }
+
+    fn known(&self, stream: &StreamName, id: &EventId) -> Result<Option<IdRecord>, AppendError> {
+        if !self.ids.is_empty()
+            && let Some(known) = self.ids.get(&(stream.clone(), id.clone()))
+        {
+            return Ok(Some(*known));
+        }
+        let key = keys::id(stream.as_str(), id.as_str());
+        let found = self.snapshot.get(Space::EventIndex, &key).map_err(AppendError::NotDurable)?;
+        Ok(found.and_then(|bytes| IdRecord::from_bytes(&bytes)))
+    }
+
+    fn give_places(
+        &mut self,
+        of: StreamAppend,
+        mut head: Head,
+        verdicts: Vec<Verdict>,
+        depth: u8,
+        commit: &mut Commit,
+    ) -> AppendedStream {
+        let mut events: Vec<AppendedEvent> = Vec::with_capacity(verdicts.len());
+        for (draft, verdict) in of.drafts.into_iter().zip(verdicts) {
+            let place = match verdict {
+                Verdict::Known(IdRecord { position, revision, .. }) => {
+                    AppendedEvent { position, revision, is_new: false }
+                }
+                Verdict::Same(earlier) => AppendedEvent { is_new: false, ..events[earlier] },
+                Verdict::New { digest } => {
+                    self.last = self.last.next();
+                    let place = IdRecord { position: self.last, revision: head.next, digest };
+                    head.next += 1;
+                    self.write(&of.stream, draft, place, depth, commit);
+                    AppendedEvent { position: place.position, revision: place.revision, is_new: true }
+                }
+            };
+            events.push(place);
+        }
+        self.heads.set(of.stream.clone(), head);
+        AppendedStream { stream: of.stream, events }
+    }
+
+    fn write(&mut self, stream: &StreamName, draft: Draft, place: IdRecord, depth: u8, commit: &mut Commit) {
+        let id = draft.id.clone();
+        let IdRecord { position, revision, .. } = place;
+        let event = Event { position, stream: stream.clone(), revision, recorded_ms: self.now_ms, depth, draft };
+        let at = keys::event(position);
+        let put = |space, key: Bytes, value: Bytes| Write::Put { space, key, value };
+        commit.batch.writes.extend([
+            put(Space::Events, at.clone(), record::encode(&event)),
+            put(Space::EventIndex, keys::revision(stream.as_str(), revision), at),
+            put(Space::EventIndex, keys::id(stream.as_str(), id.as_str()), place.to_bytes()),
+        ]);
+        commit.events.push(Arc::new(event));
+        self.ids.insert((stream.clone(), id), place);
+    }
+}
+
+impl Claim {
+    /// Nobody has claimed the events since.
+    pub fn condition(&self) -> Condition {
+        Condition::Equals { space: Space::EventIndex, key: Bytes::from_static(keys::CLAIM), value: self.value.clone() }
+    }
+}
+
+pub fn unreadable(error: ReadError) -> AppendError {
+    match error {
+        ReadError::Storage(error) => AppendError::NotDurable(error),
+        ReadError::Damaged { position, reason } => AppendError::NotDurable(StorageError::ReadFailed {
+            path: "events".into(),
+            reason: format!("the event at position {position} is damaged: {reason}").into(),
+        }),
+    }
+}

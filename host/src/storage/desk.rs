@@ -1,0 +1,120 @@
+//! Between many who ask and one who serves: what is asked while it serves waits, and is served together.
+//!
+//! A thread of its own serves what waits. Whoever asks while nobody is served does it on its own thread, if that may block:
+//! that spares two changes of threads, each of which takes as long as a tenth of a sync or more, so that a single writer
+//! waits for little but the disk. Under load somebody is always being served, and the thread takes all that waits.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
+};
+
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::block_in_place,
+};
+
+/// `A` is asked, `S` serves. Each of what is asked has its own way to be answered, and its own bound.
+pub struct Desk<A, S> {
+    queue: Mutex<Queue<A>>,
+    /// Something is queued, or nothing will be any more.
+    came: Condvar,
+    server: Mutex<S>,
+    serve: fn(&mut S, &mut VecDeque<A>),
+}
+
+struct Queue<A> {
+    asked: VecDeque<A>,
+    is_closed: bool,
+}
+
+impl<A, S> Desk<A, S> {
+    /// `serve` is given what waits in its order, and may leave some of the last for its next turn, but not all.
+    pub fn new(server: S, serve: fn(&mut S, &mut VecDeque<A>)) -> Self {
+        let queue = Queue { asked: VecDeque::new(), is_closed: false };
+        Self { queue: Mutex::new(queue), came: Condvar::new(), server: Mutex::new(server), serve }
+    }
+
+    /// Dropped where the desk is closed: whoever waits for its answer sees that nobody will give one.
+    pub fn ask(&self, asked: A) {
+        {
+            let mut queue = lock(&self.queue);
+            if queue.is_closed {
+                return;
+            }
+            queue.asked.push_back(asked);
+        }
+        if !may_block() {
+            return self.came.notify_one();
+        }
+        match self.server.try_lock() {
+            Ok(server) => block_in_place(|| self.serve_queued(server)),
+            Err(TryLockError::Poisoned(poisoned)) => block_in_place(|| self.serve_queued(poisoned.into_inner())),
+            Err(TryLockError::WouldBlock) => self.came.notify_one(),
+        }
+    }
+
+    /// Nothing is taken any more.
+    pub fn close(&self) {
+        lock(&self.queue).is_closed = true;
+        self.came.notify_one();
+    }
+
+    /// On a thread of its own: until it is closed and nothing waits.
+    pub fn keep_serving(&self) {
+        while self.something_came() {
+            self.serve_queued(lock(&self.server));
+        }
+    }
+
+    /// Something beside the queue, of which what waits may be made a part.
+    pub fn with<R>(&self, serve: impl FnOnce(&mut S, &mut VecDeque<A>) -> R) -> R {
+        let mut server = lock(&self.server);
+        let mut asked = std::mem::take(&mut lock(&self.queue).asked);
+        let served = serve(&mut server, &mut asked);
+        self.leave(server, asked);
+        served
+    }
+
+    fn serve_queued(&self, mut server: MutexGuard<'_, S>) {
+        let mut asked = std::mem::take(&mut lock(&self.queue).asked);
+        if !asked.is_empty() {
+            (self.serve)(&mut server, &mut asked);
+        }
+        self.leave(server, asked);
+    }
+
+    /// What was left is served before what came meanwhile.
+    fn leave(&self, server: MutexGuard<'_, S>, left: VecDeque<A>) {
+        let mut queue = lock(&self.queue);
+        for asked in left.into_iter().rev() {
+            queue.asked.push_front(asked);
+        }
+        let (waits, is_closed) = (!queue.asked.is_empty(), queue.is_closed);
+        drop(queue);
+        if waits && is_closed {
+            // The thread may have seen an empty queue, and ended.
+            return self.serve_queued(server);
+        }
+        drop(server);
+        if waits {
+            self.came.notify_one();
+        }
+    }
+
+    fn something_came(&self) -> bool {
+        let queue = lock(&self.queue);
+        let nothing = |queue: &mut Queue<A>| queue.asked.is_empty() && !queue.is_closed;
+        let queue = self.came.wait_while(queue, nothing).unwrap_or_else(PoisonError::into_inner);
+        !queue.asked.is_empty()
+    }
+}
+
+/// Only the runtime with several threads lets one of them go for that.
+fn may_block() -> bool {
+    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

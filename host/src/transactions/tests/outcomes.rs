@@ -1,0 +1,144 @@
+//! The events of an outcome are there if and only if the outcome is.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    protocols::{NoOthers, stock},
+    world::{Network, Weather, World},
+};
+use crate::{
+    events::{EventStore, Read},
+    model::{Filter as EventFilter, Wall},
+    storage::{KeyRange, Order, Space, Storage, memory::MemoryStorage},
+    transactions::{Coordinator, Parts, Status, Submission, TransactionError},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// None where the protocols are not built.
+async fn gateway(storage: &MemoryStorage, events: Option<EventStore>) -> Option<Coordinator> {
+    let protocols = stock()?;
+    let wall = Wall::at(1_700_000_000_000);
+    let coordinator = Coordinator::open(Parts {
+        storage: Arc::new(storage.clone()) as Arc<dyn Storage>,
+        events,
+        caller: Arc::new(Network { world: World::new(1, Weather::CALM), wall }),
+        versions: Arc::new(NoOthers),
+        alert: Arc::new(|gid, _, _, reason| panic!("{gid} stands in hazard: {reason}")),
+        wall,
+        retention: Duration::from_secs(3600),
+        owner: "test".to_owned(),
+        seed: 1,
+    });
+    let coordinator = coordinator.await.expect("the store is claimed");
+    coordinator.set_protocols(protocols);
+    coordinator.recover().await.expect("what has not ended goes on");
+    Some(coordinator)
+}
+
+async fn open(storage: &MemoryStorage) -> EventStore {
+    let storage: Arc<dyn Storage> = Arc::new(storage.clone());
+    EventStore::open(storage, Wall::at(1_700_000_000_000), "test".to_owned()).await.expect("it opens")
+}
+
+fn submission(gid: &str, protocol: &str) -> Submission {
+    let mut request = json!({"gid": gid, "trans_type": protocol, "events": {
+        "committed": [{"type": "order.placed", "stream": "order-1", "data": {"gid": gid}}, {"type": "sold"}],
+        "aborted": [{"type": "order.rejected", "stream": "order-1"}],
+    }});
+    if protocol == "two-phase-commit" {
+        request["branches"] = json!([{"service": "a"}, {"service": "b"}]);
+    }
+    Submission::parse(request).expect("it is right")
+}
+
+async fn types(store: &EventStore) -> Vec<String> {
+    let read = Read { stream: None, order: Order::Forward, from: None, filter: EventFilter::default(), limit: 100 };
+    let page = store.read(read).await.expect("it is read");
+    page.events.iter().map(|event| event.draft.event_type.to_string()).collect()
+}
+
+/// Of the one transaction there is, as it stands in the store.
+async fn decision(storage: &MemoryStorage) -> Option<String> {
+    let entries = storage.scan(Space::Transactions, KeyRange::all(), usize::MAX).await.expect("it is open");
+    let standing = entries.iter().find(|(key, _)| key.starts_with(b"o/") || key.starts_with(b"d/"));
+    let standing: Value = serde_json::from_slice(&standing?.1).expect("it is JSON");
+    standing["facts"]["decision"].as_str().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn an_outcome_appends_its_events_once() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).await;
+    let Some(coordinator) = gateway(&storage, Some(store.clone())).await else { return };
+    coordinator.submit(submission("g-1", "two-phase-commit")).await.expect("it is taken");
+    let gid = "g-1".parse().expect("a gid");
+    assert_eq!(coordinator.outcome(&gid, PATIENCE).await.expect("it is there"), Status::Succeeded);
+    assert_eq!(types(&store).await, ["order.placed", "sold"]);
+    coordinator.prepare(submission("g-2", "tcc")).await.expect("it is taken");
+    let gid = "g-2".parse().expect("a gid");
+    assert_eq!(types(&store).await.len(), 2, "nothing is told before it is decided");
+    assert_eq!(coordinator.abort(&gid, None).await.expect("it is prepared"), Status::Failed);
+    assert_eq!(types(&store).await, ["order.placed", "sold", "order.rejected"]);
+    let again = coordinator.submit(submission("g-1", "two-phase-commit")).await;
+    assert_eq!(again.expect("it is the same"), Status::Succeeded);
+    assert_eq!(types(&store).await.len(), 3);
+    coordinator.close().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn where_no_events_can_be_stored_a_transaction_that_asks_for_them_is_refused() {
+    let storage = MemoryStorage::new();
+    let Some(coordinator) = gateway(&storage, None).await else { return };
+    let refused = coordinator.submit(submission("g-1", "two-phase-commit")).await;
+    assert!(
+        matches!(&refused, Err(TransactionError::Invalid(problems)) if problems[0].pointer == "/events"),
+        "{refused:?}"
+    );
+    coordinator.close().await;
+}
+
+#[tokio::test]
+async fn a_power_cut_leaves_an_outcome_with_its_events_or_neither() {
+    let mut decided = 0;
+    for seed in 0..60 {
+        println!("seed {seed}");
+        let storage = MemoryStorage::new();
+        let store = open(&storage).await;
+        let Some(coordinator) = gateway(&storage, Some(store.clone())).await else { return };
+        storage.hold_syncs();
+        let submitting = coordinator.clone();
+        let client = tokio::spawn(async move { submitting.submit(submission("g", "two-phase-commit")).await });
+        let until = Instant::now() + PATIENCE;
+        for nth in 0..=seed % 3 {
+            while storage.waiting() == 0 {
+                assert!(Instant::now() < until, "nothing more is written");
+                tokio::task::yield_now().await;
+            }
+            if nth < seed % 3 {
+                storage.sync();
+            }
+        }
+        let left = storage.crash(seed);
+        coordinator.close().await;
+        store.close().await;
+        // It has its answer, or hears that the gateway is gone.
+        let _ = client.await;
+        let store = open(&left).await;
+        let told = types(&store).await;
+        match decision(&left).await.as_deref() {
+            Some("commit") => assert_eq!(told, ["order.placed", "sold"]),
+            Some(other) => panic!("decided to {other}"),
+            None => assert_eq!(told, [""; 0], "the events of an outcome that is not there"),
+        }
+        decided += usize::from(!told.is_empty());
+        store.close().await;
+    }
+    assert!((10..60).contains(&decided), "{decided} of 60 were decided: the cuts are at the wrong places");
+}
