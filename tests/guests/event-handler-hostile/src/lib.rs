@@ -182,6 +182,7 @@ impl Reads for Hostile {
     }
 }
 
+#[expect(clippy::infinite_iter, reason = "that is the deed")]
 fn misbehave(told: &Told, at: u32, event: &Event, state: &mut State) -> Result<Vec<Effect>, Failure> {
     let failure = |at, transient| Failure { at, transient, message: "as the\nsettings say".to_owned() };
     match told.deed.as_str() {
