@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -17,7 +18,7 @@ use tokio::{
 /// `A` is asked, `S` serves. Each of what is asked has its own way to be answered, and its own bound.
 pub struct Desk<A, S> {
     queue: Mutex<Queue<A>>,
-    /// Something is queued, or nothing will be any more.
+    /// Something is queued, or due earlier, or nothing will be any more.
     came: Condvar,
     server: Mutex<S>,
     serve: fn(&mut S, &mut VecDeque<A>),
@@ -25,24 +26,22 @@ pub struct Desk<A, S> {
 
 struct Queue<A> {
     asked: VecDeque<A>,
+    /// When what is queued is served at the latest; None: nothing is.
+    due: Option<Instant>,
     is_closed: bool,
 }
 
 impl<A, S> Desk<A, S> {
     /// `serve` is given what waits in its order, and may leave some of the last for its next turn, but not all.
     pub fn new(server: S, serve: fn(&mut S, &mut VecDeque<A>)) -> Self {
-        let queue = Queue { asked: VecDeque::new(), is_closed: false };
+        let queue = Queue { asked: VecDeque::new(), due: None, is_closed: false };
         Self { queue: Mutex::new(queue), came: Condvar::new(), server: Mutex::new(server), serve }
     }
 
     /// Dropped where the desk is closed: whoever waits for its answer sees that nobody will give one.
     pub fn ask(&self, asked: A) {
-        {
-            let mut queue = lock(&self.queue);
-            if queue.is_closed {
-                return;
-            }
-            queue.asked.push_back(asked);
+        if lock(&self.queue).push(asked, Instant::now()).is_none() {
+            return;
         }
         if !may_block() {
             return self.came.notify_one();
@@ -51,6 +50,14 @@ impl<A, S> Desk<A, S> {
             Ok(server) => block_in_place(|| self.serve_queued(server)),
             Err(TryLockError::Poisoned(poisoned)) => block_in_place(|| self.serve_queued(poisoned.into_inner())),
             Err(TryLockError::WouldBlock) => self.came.notify_one(),
+        }
+    }
+
+    /// The same for what has time: it is served together with the next that has none, or after `patience`.
+    pub fn ask_later(&self, asked: A, patience: Duration) {
+        let is_due_first = lock(&self.queue).push(asked, Instant::now() + patience);
+        if is_due_first == Some(true) {
+            self.came.notify_one();
         }
     }
 
@@ -70,14 +77,14 @@ impl<A, S> Desk<A, S> {
     /// Something beside the queue, of which what waits may be made a part.
     pub fn with<R>(&self, serve: impl FnOnce(&mut S, &mut VecDeque<A>) -> R) -> R {
         let mut server = lock(&self.server);
-        let mut asked = std::mem::take(&mut lock(&self.queue).asked);
+        let mut asked = lock(&self.queue).take();
         let served = serve(&mut server, &mut asked);
         self.leave(server, asked);
         served
     }
 
     fn serve_queued(&self, mut server: MutexGuard<'_, S>) {
-        let mut asked = std::mem::take(&mut lock(&self.queue).asked);
+        let mut asked = lock(&self.queue).take();
         if !asked.is_empty() {
             (self.serve)(&mut server, &mut asked);
         }
@@ -87,9 +94,7 @@ impl<A, S> Desk<A, S> {
     /// What was left is served before what came meanwhile.
     fn leave(&self, server: MutexGuard<'_, S>, left: VecDeque<A>) {
         let mut queue = lock(&self.queue);
-        for asked in left.into_iter().rev() {
-            queue.asked.push_front(asked);
-        }
+        queue.put_back(left);
         let (waits, is_closed) = (!queue.asked.is_empty(), queue.is_closed);
         drop(queue);
         if waits && is_closed {
@@ -102,11 +107,51 @@ impl<A, S> Desk<A, S> {
         }
     }
 
+    /// Waits until something is due. Not: it is closed, and nothing waits.
     fn something_came(&self) -> bool {
-        let queue = lock(&self.queue);
-        let nothing = |queue: &mut Queue<A>| queue.asked.is_empty() && !queue.is_closed;
-        let queue = self.came.wait_while(queue, nothing).unwrap_or_else(PoisonError::into_inner);
-        !queue.asked.is_empty()
+        let mut queue = lock(&self.queue);
+        loop {
+            let now = Instant::now();
+            match queue.due {
+                Some(due) if queue.is_closed || due <= now => return true,
+                Some(due) => {
+                    let waited = self.came.wait_timeout(queue, due - now);
+                    (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+                }
+                None if queue.is_closed => return false,
+                None => queue = self.came.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+impl<A> Queue<A> {
+    /// Whether it is due before all that was there. None: it is closed, and this is dropped.
+    fn push(&mut self, asked: A, due: Instant) -> Option<bool> {
+        if self.is_closed {
+            return None;
+        }
+        self.asked.push_back(asked);
+        let is_first = self.due.is_none_or(|earlier| due < earlier);
+        if is_first {
+            self.due = Some(due);
+        }
+        Some(is_first)
+    }
+
+    fn take(&mut self) -> VecDeque<A> {
+        self.due = None;
+        std::mem::take(&mut self.asked)
+    }
+
+    /// Before what came meanwhile.
+    fn put_back(&mut self, left: VecDeque<A>) {
+        if !left.is_empty() {
+            self.due = Some(Instant::now());
+        }
+        for asked in left.into_iter().rev() {
+            self.asked.push_front(asked);
+        }
     }
 }
 
@@ -117,4 +162,37 @@ fn may_block() -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn what_has_time_goes_with_the_next_that_has_none_or_when_its_patience_ends_or_all_does() {
+        let (served, serving) = mpsc::channel();
+        let serve = |served: &mut mpsc::Sender<Vec<u32>>, asked: &mut VecDeque<u32>| {
+            served.send(asked.drain(..).collect()).expect("the test listens");
+        };
+        let desk = Arc::new(Desk::new(served, serve));
+        let thread = std::thread::spawn({
+            let desk = Arc::clone(&desk);
+            move || desk.keep_serving()
+        });
+        let next = || serving.recv_timeout(Duration::from_secs(60)).expect("something is served");
+        desk.ask_later(1, LONG);
+        desk.ask(2);
+        assert_eq!(next(), [1, 2]);
+        desk.ask_later(3, LONG);
+        desk.ask_later(4, Duration::from_millis(1));
+        assert_eq!(next(), [3, 4]);
+        desk.ask_later(5, LONG);
+        desk.close();
+        assert_eq!(next(), [5]);
+        thread.join().expect("it ends");
+    }
 }

@@ -24,7 +24,7 @@ mod key;
 pub mod memory;
 mod snapshot;
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -34,6 +34,9 @@ pub use embedded::Embedded;
 pub use error::{CommitError, StorageError};
 pub use key::{KEY_BYTES_MAX, KeyRange, Space};
 pub use snapshot::{Order, Snapshot, Visitor};
+
+/// How long a commit waits for company that nobody waits for: some hundred syncs.
+pub const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The folder of the store within `data_dir`.
 pub const STORE_DIR: &str = "store";
@@ -48,6 +51,10 @@ pub trait Storage: Send + Sync + 'static {
     /// Resolves once the writes are durable, all of them together; waits for room while too much waits to be written.
     /// A future that is dropped does not take its batch back.
     fn commit(&self, batch: Batch) -> Answer<'_, Result<(), CommitError>>;
+
+    /// The same for what nobody waits for: it goes with the next commit, and spares the disk a sync, or after
+    /// [`PATIENCE`].
+    fn commit_later(&self, batch: Batch) -> Answer<'_, Result<(), CommitError>>;
 
     /// Several commits in this order, each taken or refused by itself, with one sync. Blocks the thread until they are
     /// durable, in exchange for changing to no other.

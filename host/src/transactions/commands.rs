@@ -81,7 +81,7 @@ impl Driver {
         self.unkept = true;
         // What follows at once goes into the same commit.
         self.step();
-        let kept = self.keep().await;
+        let kept = self.keep(false).await;
         self.settle(kept, before)?;
         Ok(self.status())
     }
@@ -174,7 +174,7 @@ impl Driver {
         self.machine.stop();
         self.note_end(Ending::Stopped);
         self.unkept = true;
-        let kept = self.keep().await;
+        let kept = self.keep(false).await;
         self.settle(kept, before)?;
         Ok(self.status())
     }
@@ -186,7 +186,7 @@ impl Driver {
         let before = self.remember().await?;
         self.machine.resume();
         self.note(EventKind::Retried);
-        let kept = self.keep().await;
+        let kept = self.keep(false).await;
         self.settle(kept, before)?;
         self.hurry();
         self.call_all();
@@ -196,7 +196,7 @@ impl Driver {
     /// Where it goes back to if a change does not become durable; whatever came before is durable first.
     async fn remember(&mut self) -> Result<(Machine, Standing), TransactionError> {
         if self.unkept {
-            self.keep().await?;
+            self.keep(false).await?;
             self.carry_out();
         }
         Ok((self.machine.clone(), self.standing.clone()))

@@ -205,14 +205,15 @@ impl Driver {
             }
         }
         self.step();
-        if self.machine.facts().ended.is_some() && !self.pending.decided {
+        let has_time = self.machine.facts().ended.is_some() && !self.pending.decided;
+        if has_time {
             // The decision is durable and carried out: only the record of its end is not.
             let ended = self.pending.ended.take();
             self.make_known(None, ended);
             self.tell_waiters();
         }
         if self.unkept {
-            match self.keep().await {
+            match self.keep(has_time).await {
                 Ok(()) => self.carry_out(),
                 Err(NotKept::Conflict) => {
                     self.hold_up("its record in the store is not the one that it left".to_owned())
@@ -291,7 +292,8 @@ impl Driver {
         &self.standing
     }
 
-    pub(super) async fn keep(&mut self) -> Result<(), NotKept> {
+    /// `has_time`: it tells of an end that is made known already.
+    pub(super) async fn keep(&mut self, has_time: bool) -> Result<(), NotKept> {
         let (core, gid) = (Arc::clone(&self.core), self.gid.clone());
         let ended = self.machine.facts().ended.is_some();
         let told = self.outcome_to_tell();
@@ -300,7 +302,7 @@ impl Driver {
         let kept = if ended {
             let retention_ms = u64::try_from(core.retention.as_millis()).unwrap_or(u64::MAX);
             let remove_ms = core.wall.now_ms().saturating_add(retention_ms);
-            core.journal.end(&gid, standing, remove_ms, told).await
+            core.journal.end(&gid, standing, remove_ms, told, has_time).await
         } else {
             core.journal.keep(&gid, standing, told).await
         };

@@ -128,24 +128,36 @@ impl Journal {
         self.commit("enlist", batch, Vec::new()).await
     }
 
-    /// It has ended, and is removed at `remove_ms`.
+    /// It has ended, and is removed at `remove_ms`. `has_time`: how it ends is durable already, so that nobody waits for
+    /// this.
     pub async fn end(
         &self,
         gid: &Gid,
         standing: &Standing,
         remove_ms: u64,
         told: Vec<StreamAppend>,
+        has_time: bool,
     ) -> Result<(), NotKept> {
         let batch = Batch::new().delete(SPACE, open_key(gid)).put(SPACE, done_key(gid), json(standing)).put(
             SPACE,
             expiry_key(remove_ms, gid),
             Bytes::new(),
         );
-        self.commit("end", batch, told).await
+        self.write("end", batch, told, has_time).await
+    }
+
+    async fn commit(&self, point: &'static str, batch: Batch, told: Vec<StreamAppend>) -> Result<(), NotKept> {
+        self.write(point, batch, told, false).await
     }
 
     /// With the events that are told by it, if any are.
-    async fn commit(&self, point: &'static str, batch: Batch, told: Vec<StreamAppend>) -> Result<(), NotKept> {
+    async fn write(
+        &self,
+        point: &'static str,
+        batch: Batch,
+        told: Vec<StreamAppend>,
+        has_time: bool,
+    ) -> Result<(), NotKept> {
         let (before, after) = points(point);
         crash_point::here(before);
         let claimed = Condition::Equals { space: SPACE, key: Bytes::from_static(CLAIM_KEY), value: self.claim.clone() };
@@ -158,6 +170,7 @@ impl Journal {
                 let append = Append { streams: told, depth: 0, with: batch };
                 events.append(append).await.map(drop).map_err(not_appended)
             }
+            _ if has_time => self.storage.commit_later(batch).await.map_err(not_committed),
             _ => self.storage.commit(batch).await.map_err(not_committed),
         };
         crash_point::here(after);

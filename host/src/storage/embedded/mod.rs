@@ -23,7 +23,7 @@ use self::{
     snapshot::EmbeddedSnapshot,
     writer::{Asked, FreeBytes, Writer},
 };
-use super::{Answer, Batch, CommitError, Desk, Entries, KeyRange, Snapshot, Space, Storage, StorageError};
+use super::{Answer, Batch, CommitError, Desk, Entries, KeyRange, PATIENCE, Snapshot, Space, Storage, StorageError};
 
 /// Batches that wait to be written, together: a commit beyond them waits for room.
 const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -90,12 +90,17 @@ impl Embedded {
         open.as_ref().map(|open| Arc::clone(&open.desk)).ok_or(StorageError::Closed)
     }
 
-    async fn commit_queued(&self, batch: Batch) -> Result<(), CommitError> {
+    async fn commit_queued(&self, batch: Batch, has_time: bool) -> Result<(), CommitError> {
         batch.check_sizes()?;
         let weight = u32::try_from(batch.weight_bytes()).expect("a batch is at most BATCH_BYTES_MAX");
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await.map_err(|_| StorageError::Closed)?;
         let (answer, answered) = oneshot::channel();
-        self.desk()?.ask(Asked { batch, answer, room });
+        let (desk, asked) = (self.desk()?, Asked { batch, answer, room });
+        if has_time {
+            desk.ask_later(asked, PATIENCE);
+        } else {
+            desk.ask(asked);
+        }
         answered.await.unwrap_or(Err(CommitError::Storage(StorageError::Closed)))
     }
 
@@ -116,7 +121,11 @@ impl Embedded {
 
 impl Storage for Embedded {
     fn commit(&self, batch: Batch) -> Answer<'_, Result<(), CommitError>> {
-        Box::pin(self.commit_queued(batch))
+        Box::pin(self.commit_queued(batch, false))
+    }
+
+    fn commit_later(&self, batch: Batch) -> Answer<'_, Result<(), CommitError>> {
+        Box::pin(self.commit_queued(batch, true))
     }
 
     fn commit_together(&self, batches: Vec<Batch>) -> Vec<Result<(), CommitError>> {

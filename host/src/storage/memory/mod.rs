@@ -150,6 +150,10 @@ impl Storage for MemoryStorage {
         })
     }
 
+    fn commit_later(&self, batch: Batch) -> Answer<'_, Result<(), CommitError>> {
+        self.commit(batch)
+    }
+
     fn commit_together(&self, batches: Vec<Batch>) -> Vec<Result<(), CommitError>> {
         let written: Vec<_> = {
             let mut state = self.lock();
