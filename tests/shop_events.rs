@@ -136,7 +136,7 @@ fn an_instance_killed_while_orders_are_fulfilled_loses_and_doubles_none_and_the_
                         break;
                     }
                     let card = if is_declined(order) { DECLINED_CARD } else { "" };
-                    let sku = ["tea", "cup"][order % 2];
+                    let sku = ["tea", "cup", "pot"][order % 3];
                     let data = json!({"sku": sku, "quantity": 1 + order % 5, "card": card});
                     let stream = format!("order-{order}");
                     let wish = json!({"stream": stream, "event_type": "order.requested", "event_data": data});
