@@ -6,7 +6,7 @@
 const POLL_MS = 1000;
 const REQUEST_TIMEOUT_MS = 5000;
 const CHANGE_TIMEOUT_MS = 60000;
-const EVENTS_SHOWN = 50;
+const ENTRIES_SHOWN = 50;
 const HAZARDS = "/transactions?status=hazard&limit=20";
 // To find them many transactions are looked through.
 const HAZARDS_EVERY_POLLS = 10;
@@ -170,13 +170,13 @@ function versionUse({ plugin, version, use }) {
   }
 }
 
-const BAD_EVENTS = new Set(["refused", "fault", "canary-withdrawn", "rolled-back", "warning", "hazard"]);
+const BAD_ENTRIES = new Set(["refused", "fault", "canary-withdrawn", "rolled-back", "warning", "hazard"]);
 
-function eventList(entries) {
-  return h("ol", { class: "events" }, entries.slice(0, EVENTS_SHOWN).map((entry) =>
+function history(entries) {
+  return h("ol", { class: "history" }, entries.slice(0, ENTRIES_SHOWN).map((entry) =>
     h("li", { "data-key": entry.number },
       h("time", { class: "faint", datetime: entry.at }, time(entry.at)),
-      h("span", { class: BAD_EVENTS.has(entry.kind) ? "bad" : "" }, entry.kind.replaceAll("-", " ")),
+      h("span", { class: BAD_ENTRIES.has(entry.kind) ? "bad" : "" }, entry.kind.replaceAll("-", " ")),
       h("span", {}, entry.message))));
 }
 
@@ -201,6 +201,39 @@ function transactionPanel({ figures, transactions, next }) {
   ];
 }
 
+/** How far the log has come, and what follows it. */
+function eventPanel({ log, projections }, now) {
+  const perSecond = rate("events", log.appended, now);
+  const followers = table(projections, (it) => it.name, [
+    ["projection", (it) => h("b", {}, it.name), "l"],
+    ["", (it) => projectionStatus(it), "l"],
+    ["plugin", (it) => it.plugin && [`${it.plugin} `, h("code", {}, it.version)], "l"],
+    ["handled", (it) => count(it.handled)],
+    ["lag", (it) => count(it.lag)],
+    ["parked", (it) => bad(it.parked)],
+    ["calls waiting", (it) => count(it.calls.waiting)],
+    ["calls parked", (it) => bad(it.calls.parked)],
+    ["state", (it) => bytes(it.state_bytes)],
+    ["", (it) => button("rebuild", `Projection ${it.name}: build its state anew from the log? The one in use is read ` +
+      "until then, and no effect is repeated.", "POST", `/projections/${it.name}/rebuild`, {})],
+  ]);
+  return [
+    h("div", { class: "head" }, figure(count(log.head), "is the last position"), figure(short(perSecond), "appended/s"),
+      figure(count(log.subscribers), "subscribers")),
+    spark("events"),
+    projections.length > 0 && followers,
+  ];
+}
+
+function projectionStatus({ status, reason, rebuilding, refused }) {
+  const good = ["starting", "following"].includes(status);
+  return [
+    h("span", { title: reason ?? false }, dot(good, status)),
+    rebuilding && h("span", { class: "warn" }, ` ${rebuilding.version} at ${rebuilding.percent} %`),
+    refused && h("span", { class: "bad", title: refused.reason }, ` ${refused.version} was refused`),
+  ];
+}
+
 function listenerTable(listeners) {
   return table(listeners, (listener) => listener.address, [
     ["listener", (l) => h("code", {}, l.address), "l"],
@@ -221,7 +254,8 @@ function page(shown, now) {
     section("Services", services.map((service) => serviceCard(service, now)), "cards"),
     section("Plugin versions", pluginTable(plugins, services, now), "panel"),
     section("Transactions", transactionPanel(shown), "panel"),
-    section("Events", entries.length > 0 ? eventList(entries) : "nothing yet", "panel"),
+    section("Events", eventPanel(shown, now), "panel"),
+    section("History", entries.length > 0 ? history(entries) : "nothing yet", "panel"),
     section("Listeners", listenerTable(listeners), "panel"));
 }
 
@@ -236,7 +270,7 @@ async function poll() {
   clearTimeout(timer);
   try {
     const answers = await Promise.all(
-      ["/listeners", "/services", "/plugins", "/history", "/protocols"].map((path) => call("GET", path)));
+      ["/listeners", "/services", "/plugins", "/history", "/protocols", "/projections"].map((path) => call("GET", path)));
     if (polls++ % HAZARDS_EVERY_POLLS === 0) hazards = await call("GET", HAZARDS);
     const now = performance.now();
     const shown = Object.assign({}, ...answers, hazards);
