@@ -114,7 +114,7 @@ fn all_instances(body: &str) -> Option<Vec<(String, String)>> {
     })
 }
 
-/// The shop begins anew each time; what the gateway keeps (uploaded plugins, say) stays.
+/// The shop begins anew each time; what the gateway keeps (uploaded plugins, events) stays.
 fn fresh_folder(data: &Path) -> anyhow::Result<PathBuf> {
     let shop = data.join("shop");
     if shop.exists() {

@@ -115,14 +115,15 @@ Try, in another terminal:
   What became of them (with `show` and its id instead of `list`, all that happened to one):
     {sluice} transaction list --control http://{control}
 
-  An order by an event alone: a handler has it carried out as a saga, whose outcome is an event again. Watch them, and place some:
+  An order by an event alone: a handler has it carried out as a saga, whose outcome is an event again. Watch, and place some:
     {sluice} events tail --stream 'order-*' --control http://{control}
     curl -s 'http://{gateway}/orders?protocol=event' {json} -d '{{\"sku\":\"cup\",\"quantity\":1}}'
     {sluice} events append --control http://{control} --stream order-$(date +%s) --type order.requested --data '{{\"sku\":\"cup\",\"quantity\":2}}'
   What a projection makes of all orders (…/orders and …/skus/cup say more), and how far each handler is:
     curl -s http://{control}/projections/order-summary/
     {sluice} projection list --control http://{control}
-  Build its state anew from the log, which is read all the while; a pushed version of yours takes over in the same way:
+  Build its state anew from the log, with the old one read until then; a version that you have changed (make shop-plugins builds it)
+  takes over in the same way when it is pushed:
     {sluice} projection rebuild {SWAPPED} --control http://{control}
     {sluice} plugin push {SWAPPED} {summary} --control http://{control}
 

@@ -135,9 +135,10 @@ function workOf(plugin, version, services) {
   return work;
 }
 
-function pluginTable(plugins, services, now) {
+function pluginTable({ plugins, services, projections }, now) {
   const rows = plugins.flatMap((plugin) => plugin.versions.map((version, index) =>
-    ({ ...version, plugin, first: index === 0, work: workOf(plugin.name, version.version, services) })));
+    ({ ...version, plugin, first: index === 0, work: workOf(plugin.name, version.version, services),
+      users: usersOf(plugin, projections) })));
   const key = ({ plugin, version }) => `${plugin.name} ${version}`;
   const idle = (v) => v.live_instances === 0 && v.work.picks === 0;
   const unlessIdle = (show) => (v) => (idle(v) ? "" : show(v));
@@ -145,7 +146,7 @@ function pluginTable(plugins, services, now) {
     ["plugin", (v) => v.first && h("b", {}, v.plugin.name), "l"],
     ["version", (v) => h("code", {}, v.version), "l"],
     ["", (v) => versionUse(v), "l"],
-    ["services", (v) => v.use === "active" && v.plugin.services.join(", "), "l"],
+    ["used by", (v) => v.use === "active" && v.users.join(", "), "l"],
     ["calls/s", unlessIdle((v) => short(rate(`calls ${key(v)}`, v.work.picks, now)))],
     ["calls", unlessIdle((v) => count(v.work.picks))],
     ["traps", unlessIdle((v) => bad(v.work.traps))],
@@ -157,9 +158,15 @@ function pluginTable(plugins, services, now) {
   ]);
 }
 
-function versionUse({ plugin, version, use }) {
-  const { name, previous, services } = plugin;
-  if (use === "active" && services.length === 0) return h("span", { class: "faint" }, "ready");
+/** Services, protocols of transactions, and event handlers. */
+function usersOf({ name, services, protocols }, projections) {
+  const handlers = projections.filter(({ plugin }) => plugin === name).map((projection) => projection.name);
+  return [...services, ...protocols, ...handlers];
+}
+
+function versionUse({ plugin, version, use, users }) {
+  const { name, previous } = plugin;
+  if (use === "active" && users.length === 0) return h("span", { class: "faint" }, "ready");
   switch (use) {
     case "active": return [dot(true, "in use "), previous.length > 0 && button("roll back",
       `Roll ${name} back to version ${previous.at(-1)}?`, "POST", `/plugins/${name}/rollback`, {})];
@@ -248,11 +255,11 @@ function summary(services) {
 }
 
 function page(shown, now) {
-  const { listeners, services, plugins, entries } = shown;
+  const { listeners, services, entries } = shown;
   const section = (title, content, style) => [h("h2", {}, title), h("section", { class: style }, content)];
   return h("main", { id: "main" },
     section("Services", services.map((service) => serviceCard(service, now)), "cards"),
-    section("Plugin versions", pluginTable(plugins, services, now), "panel"),
+    section("Plugin versions", pluginTable(shown, now), "panel"),
     section("Transactions", transactionPanel(shown), "panel"),
     section("Events", eventPanel(shown, now), "panel"),
     section("History", entries.length > 0 ? history(entries) : "nothing yet", "panel"),

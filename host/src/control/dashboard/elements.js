@@ -20,6 +20,7 @@ function micros(us) {
 
 function bytes(n) {
   if (!n) return "–";
+  if (n < 1024) return `${n} B`;
   return n < 1 << 20 ? `${short(n / 1024)} KiB` : `${short(n / (1 << 20))} MiB`;
 }
 
