@@ -161,6 +161,8 @@ fn an_instance_killed_while_orders_are_fulfilled_loses_and_doubles_none_and_the_
     let ledgers = shop.ledgers();
     ledgers.agree();
 
+    let log = &shop.control.get("/projections").expect(200).json()["log"];
+    assert_eq!((&log["head"], &log["appended"]), (&json!(3 * ORDERS), &json!(3 * ORDERS)), "{log}");
     let recomputed = Recomputed::of(&shop.log());
     for _ in 0..2 {
         let orders = &shop.control.get("/projections/order-summary/orders?limit=1000").expect(200).json()["orders"];
