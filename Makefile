@@ -1,23 +1,24 @@
 # Two commands: `make run` starts the shop behind the gateway, `make test` is what CI runs.
 
 .DELETE_ON_ERROR:
-.PHONY: run test bench soak plugins test-guests guest-target fmt lint
+.PHONY: run test bench soak plugins test-guests shop-plugins guest-target fmt lint
 
 # Guests are workspaces of their own: they are compiled for wasm32, and natively for their tests.
-GUESTS := plugins tests/guests examples/custom-policy
+GUESTS := plugins tests/guests examples/custom-policy examples/shop/plugins
 # They share a target folder: the standard library and the SDK's dependencies are compiled once.
 GUEST_TARGET := plugins/target
 BUILDER := cargo run --quiet --package sluice-plugin-builder --
 
-run: plugins
+run: plugins shop-plugins
 	cargo build --package sluice --package sluice-shop
 	target/debug/shop-up
 
 # Everything that must hold before a change lands. Cheap checks first.
-test: lint plugins test-guests
+test: lint plugins test-guests shop-plugins
 	scripts/setup test
 	cargo test --manifest-path plugins/Cargo.toml --workspace
 	cargo test --manifest-path examples/custom-policy/Cargo.toml --target-dir $(GUEST_TARGET)
+	cargo test --manifest-path examples/shop/plugins/Cargo.toml --workspace --target-dir $(GUEST_TARGET)
 	cargo test --workspace --all-targets --no-fail-fast
 
 lint:
@@ -33,6 +34,10 @@ plugins: guest-target
 # What the end-to-end tests push.
 test-guests: guest-target
 	$(BUILDER) --unchecked tests/guests $(GUEST_TARGET) tests/guests/built
+
+# The shop's own event handlers, where its sluice.toml looks for them.
+shop-plugins: guest-target
+	$(BUILDER) examples/shop/plugins $(GUEST_TARGET) examples/shop/plugins/built
 
 guest-target:
 	scripts/guest-target
@@ -57,7 +62,7 @@ SOAK_FUZZ_RUNS ?= 1000000
 SOAK_FUZZ_SECONDS ?= 600
 FUZZ_TARGETS := guard configuration guest_answers dns registration cloud_events
 
-soak: plugins test-guests
+soak: plugins test-guests shop-plugins
 	cargo test --package sluice --no-fail-fast --tests -- --ignored --nocapture
 	SLUICE_SEEDS=$(SOAK_SEEDS) cargo test --package sluice --lib transactions::tests::simulation -- --nocapture
 	SLUICE_FUZZ_RUNS=$(SOAK_FUZZ_RUNS) cargo test --package sluice --test fuzz_short -- --nocapture

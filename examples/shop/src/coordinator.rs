@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    events,
     participant::Part,
     reply::{Refusal, Reply},
     services::Service,
@@ -24,14 +25,18 @@ const WAIT_S: u64 = 10;
 const CALL_TIMEOUT: Duration = Duration::from_secs(WAIT_S + 5);
 
 /// How an order's parts are brought to agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    #[serde(rename = "2pc")]
     TwoPhaseCommit,
-    #[serde(rename = "tcc")]
     TryConfirmCancel,
-    #[serde(rename = "saga")]
     Saga,
+}
+
+/// An order as a transaction: the same body each time, by which the coordinator knows it again.
+#[derive(Debug)]
+pub struct Submission {
+    gid: String,
+    body: Value,
 }
 
 /// How a transaction stood when nobody waited any longer.
@@ -62,41 +67,95 @@ impl Coordinator {
         Self { agent, control }
     }
 
-    /// Waits for the outcome, for a while. `headers` go with each of its calls.
-    pub fn run(&self, gid: &str, protocol: Protocol, part: &Part, headers: Map<String, Value>) -> Reply<Verdict> {
-        let unclear = |why: &dyn std::fmt::Display| {
-            let detail =
-                format!("whether transaction {gid} has begun, {}/transactions/{gid} knows: {why}", self.control);
-            Refusal::new(StatusCode::BAD_GATEWAY, detail)
-        };
-        let mut submission = submission(gid, protocol, part);
-        submission["branch_headers"] = headers.into();
-        let url = format!("{}/transactions?wait={WAIT_S}s", self.control);
-        let answer = self.agent.post(url).content_type("application/json").send(submission.to_string());
-        let mut answer = answer.map_err(|error| unclear(&error))?;
-        let body: Value = answer.body_mut().read_json().map_err(|error| unclear(&error))?;
+    /// The transaction is there from now on, and does nothing yet. If nobody submits it, it fails when its time is over.
+    pub fn prepare(&self, submission: &Submission) -> Reply<()> {
+        self.send(submission, "prepare=true").map(|_| ())
+    }
+
+    /// Has it carried out, and waits for the outcome, for a while.
+    pub fn outcome(&self, submission: &Submission) -> Reply<Verdict> {
+        self.send(submission, &format!("wait={WAIT_S}s"))
+    }
+
+    /// Has it carried out, whoever is there to see it.
+    pub fn submit(&self, submission: &Submission) -> Reply<Verdict> {
+        self.send(submission, "")
+    }
+
+    fn send(&self, Submission { gid, body }: &Submission, query: &str) -> Reply<Verdict> {
+        let url = format!("{}/transactions?{query}", self.control);
+        let answer = self.agent.post(url).content_type("application/json").send(body.to_string());
+        let (_, body) = self.read(gid, answer)?;
         verdict(&body).ok_or_else(|| {
             let detail = body["detail"].as_str().unwrap_or("no reason is given");
             Refusal::new(StatusCode::BAD_GATEWAY, format!("the coordinator does not take the order: {detail}"))
         })
     }
+
+    /// How a transaction stands; none where there is none.
+    pub fn standing(&self, gid: &str) -> Reply<Option<Verdict>> {
+        let answer = self.agent.get(format!("{}/transactions/{gid}", self.control)).call();
+        let (status, body) = self.read(gid, answer)?;
+        match verdict(&body) {
+            None if status == StatusCode::NOT_FOUND => Ok(None),
+            None => Err(Refusal::new(StatusCode::BAD_GATEWAY, format!("the coordinator answered {status}"))),
+            standing => Ok(standing),
+        }
+    }
+
+    fn read(
+        &self,
+        gid: &str,
+        answer: Result<axum::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Reply<(StatusCode, Value)> {
+        let unclear = |why: &dyn std::fmt::Display| {
+            let detail = format!("how transaction {gid} stands, {}/transactions/{gid} knows: {why}", self.control);
+            Refusal::new(StatusCode::BAD_GATEWAY, detail)
+        };
+        let mut answer = answer.map_err(|error| unclear(&error))?;
+        let body = answer.body_mut().read_json().map_err(|error| unclear(&error))?;
+        Ok((answer.status(), body))
+    }
 }
 
-fn submission(gid: &str, protocol: Protocol, part: &Part) -> Value {
-    let names = PARTICIPANTS.map(Service::name);
-    let (trans_type, field, participants) = match protocol {
-        Protocol::TwoPhaseCommit => ("two-phase-commit", "branches", names.map(branch)),
-        Protocol::TryConfirmCancel => ("tcc", "branches", names.map(branch)),
-        Protocol::Saga => ("saga", "steps", names.map(step)),
-    };
-    let mut submission = json!({
-        "gid": gid,
-        "trans_type": trans_type,
-        "payloads": [part],
-        "timeout_to_fail": DECIDED_WITHIN_S,
-    });
-    submission[field] = participants.to_vec().into();
-    submission
+impl Protocol {
+    pub const ALL: [Self; 3] = [Self::TwoPhaseCommit, Self::TryConfirmCancel, Self::Saga];
+
+    /// As customers say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TwoPhaseCommit => "2pc",
+            Self::TryConfirmCancel => "tcc",
+            Self::Saga => "saga",
+        }
+    }
+}
+
+impl Submission {
+    /// With the events that its decision appends. `headers` go with each of its calls.
+    pub fn new(protocol: Protocol, part: &Part, headers: Map<String, Value>) -> Self {
+        let gid = events::stream_of(&part.order);
+        let names = PARTICIPANTS.map(Service::name);
+        let (trans_type, field, participants) = match protocol {
+            Protocol::TwoPhaseCommit => ("two-phase-commit", "branches", names.map(branch)),
+            Protocol::TryConfirmCancel => ("tcc", "branches", names.map(branch)),
+            Protocol::Saga => ("saga", "steps", names.map(step)),
+        };
+        let event = |event_type: &str, data: Value| json!([{ "type": event_type, "stream": gid, "data": data }]);
+        let mut body = json!({
+            "gid": gid,
+            "trans_type": trans_type,
+            "payloads": [part],
+            "timeout_to_fail": DECIDED_WITHIN_S,
+            "branch_headers": headers,
+            "events": {
+                "committed": event(events::CONFIRMED, json!({ "transaction": gid, "total_cents": part.price_cents })),
+                "aborted": event(events::FAILED, json!({ "transaction": gid })),
+            },
+        });
+        body[field] = participants.to_vec().into();
+        Self { gid, body }
+    }
 }
 
 /// `service://NAME/prepare`, `/commit` and `/abort`, or `/try`, `/confirm` and `/cancel`, as the protocol calls them.
@@ -144,7 +203,10 @@ mod tests {
                 }),
             ),
         ] {
-            let submission = submission("g", protocol, &part);
+            let Submission { gid, body: submission } = Submission::new(protocol, &part, Map::new());
+            assert_eq!((gid.as_str(), &submission["gid"]), ("order-1", &json!("order-1")));
+            assert_eq!(submission["events"]["committed"][0]["data"]["total_cents"], 1_780);
+            assert_eq!(submission["events"]["aborted"][0]["stream"], "order-1");
             assert_eq!(submission["trans_type"], trans_type);
             let field = if protocol == Protocol::Saga { "steps" } else { "branches" };
             assert_eq!(submission[field].as_array().map(Vec::len), Some(3));

@@ -3,7 +3,8 @@
 //! `inventory` keeps the catalogue and the stock, `payments` charges cards, `orders` takes orders: it reserves
 //! at inventory and charges at payments, *through the gateway*, and gives the reservation back where the
 //! charge is refused. Or it has the gateway's coordinator do all of that as one transaction ([`coordinator`]), of
-//! which the three services are participants ([`participant`], behind a [`barrier`]).
+//! which the three services are participants ([`participant`], behind a [`barrier`]). What happens to an order stands in the
+//! gateway's event store ([`events`]), and an event alone can place one: `plugins/` has the handlers that follow them.
 //!
 //! Each runs as two instances that share what they know, as they would share a database: here a locked file ([`store`]).
 //! So it does not matter which of them is called, nor whether another one began what it ends. Every answer names the
@@ -12,6 +13,7 @@
 
 pub mod barrier;
 pub mod coordinator;
+pub mod events;
 pub mod participant;
 pub mod recent;
 pub mod registration;

@@ -38,7 +38,9 @@ pub struct Up {
 /// Starts everything, says what to try, and waits for Ctrl-C, SIGTERM or a child that ends before its time.
 pub async fn run(up: &Up) -> anyhow::Result<()> {
     let text = fs::read_to_string(&up.config).with_context(|| format!("cannot read {}", up.config.display()))?;
-    let layout = Layout::choose(&text).with_context(|| format!("in {}", up.config.display()))?;
+    let folder = up.config.canonicalize().context("it has just been read")?;
+    let folder = folder.parent().context("a file has a folder")?;
+    let layout = Layout::choose(&text, folder).with_context(|| format!("in {}", up.config.display()))?;
     let data = fresh_folder(&up.data)?;
     let config = data.join("sluice.toml");
     fs::write(&config, &layout.text).with_context(|| format!("cannot write {}", config.display()))?;
@@ -112,7 +114,7 @@ fn all_instances(body: &str) -> Option<Vec<(String, String)>> {
     })
 }
 
-/// The shop begins anew each time; what the gateway keeps (uploaded plugins, say) stays.
+/// The shop begins anew each time; what the gateway keeps (uploaded plugins, events) stays.
 fn fresh_folder(data: &Path) -> anyhow::Result<PathBuf> {
     let shop = data.join("shop");
     if shop.exists() {

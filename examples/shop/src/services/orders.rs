@@ -2,24 +2,29 @@
 //!
 //! Without a protocol an order is a plain chain of calls, and where the charge is refused the reservation is given back:
 //! unless this instance is killed between the two. With `?protocol=` it is a transaction of the gateway's coordinator,
-//! and happens in all three services or in none, whoever is killed when.
+//! and happens in all three services or in none, whoever is killed when. With `?protocol=event` it is an event first, whose
+//! handler then asks for that transaction at `service://orders/fulfil`: no route of the gateway leads there.
+
+mod placing;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
-    http::{HeaderMap, Method, Request, StatusCode},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use self::placing::{Fulfilment, Way, Wish};
 use super::Instance;
 use crate::{
     barrier::{Guarded, Operation},
-    coordinator::{Coordinator, Protocol, Verdict},
+    coordinator::Coordinator,
+    events::{self, Events},
     participant::{Deed, HOLDS_MAX, Outcome, Part, Participant, nothing_of},
     recent::Recent,
     reply::{Refusal, Reply, answering, blocking},
@@ -45,6 +50,8 @@ pub struct Orders {
     agent: ureq::Agent,
     /// None where nobody said where it is.
     coordinator: Option<Coordinator>,
+    /// None likewise.
+    events: Option<Events>,
     store: Store<Guarded<Ledger>>,
 }
 
@@ -76,15 +83,7 @@ struct Order {
 
 #[derive(Debug, Deserialize)]
 struct Manner {
-    protocol: Option<Protocol>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Wish {
-    sku: String,
-    quantity: u64,
-    #[serde(default)]
-    card: String,
+    protocol: Option<Way>,
 }
 
 /// The headers of [`CARRIED`] that the order came with.
@@ -99,70 +98,10 @@ impl Orders {
             .build()
             .into();
         let store = Store::open(&instance.data, "orders")?;
-        let coordinator = instance.control.clone().map(Coordinator::new);
-        Ok(Self { instance: instance.name.clone(), gateway: instance.gateway.clone(), agent, coordinator, store })
-    }
-
-    fn place(&self, wish: &Wish, carried: &Carried) -> Reply<Order> {
-        let id = format!("{:016x}", fastrand::u64(..));
-        let reservation = json!({ "order": id, "sku": wish.sku, "quantity": wish.quantity });
-        let reserved = self.call(Method::POST, "/inventory/reservations", &id, carried, &reservation)?;
-        let price_cents = reserved["price_cents"].as_u64().ok_or_else(|| incomplete("inventory"))?;
-        let charge = json!({ "amount_cents": price_cents, "card": wish.card });
-        let paid = match self.call(Method::POST, "/payments", &id, carried, &charge) {
-            Ok(paid) => paid,
-            Err(refused) => {
-                self.call(Method::DELETE, &format!("/inventory/reservations/{id}"), &id, carried, &Value::Null)?;
-                return Err(refused);
-            }
-        };
-        let named = |answer: &Value| answer["instance"].as_str().map(str::to_owned);
-        let order = Order {
-            id: id.clone(),
-            sku: wish.sku.clone(),
-            quantity: wish.quantity,
-            price_cents,
-            taken_by: self.instance.clone(),
-            reserved_by: named(&reserved),
-            paid_by: named(&paid),
-            transaction: None,
-        };
-        self.store.change(|kept| {
-            kept.business.keep(order.clone());
-            Ok::<_, Refusal>(())
-        })??;
-        Ok(order)
-    }
-
-    /// The same in one transaction; 202 where it goes on and nobody waits any longer.
-    fn place_with(&self, protocol: Protocol, wish: &Wish, carried: &Carried) -> Reply<Response> {
-        let unknown = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this instance was not told of a coordinator");
-        let coordinator = self.coordinator.as_ref().ok_or_else(unknown)?;
-        let id = format!("{:016x}", fastrand::u64(..));
-        let gid = transaction_of(&id);
-        let catalogue = self.call(Method::GET, "/inventory/products", &id, carried, &Value::Null)?;
-        let price_cents = catalogue["products"][&wish.sku]["price_cents"].as_u64();
-        let price_cents = price_cents.ok_or_else(|| Refusal::not_found("product", &wish.sku))?;
-        let part = Part {
-            order: id.clone(),
-            sku: wish.sku.clone(),
-            quantity: wish.quantity,
-            price_cents: price_cents.saturating_mul(wish.quantity),
-            card: wish.card.clone(),
-            taken_by: self.instance.clone(),
-        };
-        let headers = carried.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into())).collect();
-        match coordinator.run(&gid, protocol, &part, headers)? {
-            Verdict::Committed => Ok((StatusCode::CREATED, Json(Order::of(&part))).into_response()),
-            Verdict::Aborted(why) => {
-                let detail = format!("nothing of order {id} is left (transaction {gid}): {why}");
-                Err(Refusal::new(StatusCode::CONFLICT, detail))
-            }
-            Verdict::Open(status) => {
-                let open = json!({ "id": id, "transaction": gid, "status": status });
-                Ok((StatusCode::ACCEPTED, Json(open)).into_response())
-            }
-        }
+        let (coordinator, events) =
+            (instance.control.clone().map(Coordinator::new), instance.control.clone().map(Events::new));
+        let Instance { name, gateway, .. } = instance.clone();
+        Ok(Self { instance: name, gateway, agent, coordinator, events, store })
     }
 
     fn order(&self, id: &str) -> Reply<Order> {
@@ -181,31 +120,6 @@ impl Orders {
             })
         };
         Ok(self.store.read(report)?)
-    }
-
-    /// Asks another service, through the gateway.
-    fn call(&self, method: Method, path: &str, key: &str, carried: &Carried, body: &Value) -> Reply<Value> {
-        let unreachable = |why: &dyn std::fmt::Display| {
-            Refusal::new(StatusCode::BAD_GATEWAY, format!("{path} through the gateway: {why}"))
-        };
-        let mut request = Request::builder().method(&method).uri(format!("{}{path}", self.gateway));
-        request = request.header("content-type", "application/json").header("idempotency-key", key);
-        for (name, value) in carried {
-            request = request.header(*name, value);
-        }
-        let answer = if body.is_null() {
-            self.agent.run(request.body(()).map_err(|error| unreachable(&error))?)
-        } else {
-            self.agent.run(request.body(body.to_string()).map_err(|error| unreachable(&error))?)
-        };
-        let mut answer = answer.map_err(|error| unreachable(&error))?;
-        let status = answer.status();
-        let body: Value = answer.body_mut().read_json().map_err(|error| unreachable(&error))?;
-        if status.is_success() {
-            return Ok(body);
-        }
-        let detail = body["detail"].as_str().unwrap_or("it said no without a reason");
-        Err(Refusal::new(status, format!("{path}: {detail}")))
     }
 }
 
@@ -256,18 +170,17 @@ impl Order {
             taken_by: part.taken_by.clone(),
             reserved_by: None,
             paid_by: None,
-            transaction: Some(transaction_of(&part.order)),
+            transaction: Some(events::stream_of(&part.order)),
         }
     }
 }
 
-/// The transaction's id, so that each is found by the other.
-fn transaction_of(order: &str) -> String {
-    format!("order-{order}")
-}
-
 pub fn router(orders: Arc<Orders>) -> Router {
-    Router::new().route("/orders", post(place).get(latest)).route("/orders/{id}", get(order)).with_state(orders)
+    Router::new()
+        .route("/orders", post(place).get(latest))
+        .route("/orders/{id}", get(order))
+        .route("/fulfil", post(fulfil))
+        .with_state(orders)
 }
 
 async fn place(
@@ -276,12 +189,23 @@ async fn place(
     headers: HeaderMap,
     Json(wish): Json<Wish>,
 ) -> Response {
-    let carried = CARRIED.iter().filter_map(|&name| Some((name, headers.get(name)?.to_str().ok()?.to_owned())));
-    let carried = carried.collect();
+    let carried = carried(&headers);
     match manner.protocol {
-        Some(protocol) => answering(move || orders.place_with(protocol, &wish, &carried)).await,
         None => blocking(StatusCode::CREATED, move || orders.place(&wish, &carried)).await,
+        Some(Way::Event) => blocking(StatusCode::ACCEPTED, move || orders.request(&wish)).await,
+        Some(Way::Transaction(protocol)) => answering(move || orders.place_with(protocol, &wish, &carried)).await,
     }
+}
+
+/// 202 when the order's transaction is durable, or has ended already.
+async fn fulfil(State(orders): State<Arc<Orders>>, headers: HeaderMap, Json(fulfilment): Json<Fulfilment>) -> Response {
+    let carried = carried(&headers);
+    blocking(StatusCode::ACCEPTED, move || orders.fulfil(&fulfilment, &carried)).await
+}
+
+fn carried(headers: &HeaderMap) -> Carried {
+    let carried = CARRIED.iter().filter_map(|&name| Some((name, headers.get(name)?.to_str().ok()?.to_owned())));
+    carried.collect()
 }
 
 async fn order(State(orders): State<Arc<Orders>>, Path(id): Path<String>) -> Response {
@@ -290,8 +214,4 @@ async fn order(State(orders): State<Arc<Orders>>, Path(id): Path<String>) -> Res
 
 async fn latest(State(orders): State<Arc<Orders>>) -> Response {
     blocking(StatusCode::OK, move || orders.latest()).await
-}
-
-fn incomplete(service: &str) -> Refusal {
-    Refusal::new(StatusCode::BAD_GATEWAY, format!("{service} answered without a price"))
 }

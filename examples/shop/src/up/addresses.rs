@@ -1,10 +1,10 @@
-//! Where the gateway listens: as the configuration says, or on a free port where that one is taken.
+//! Where the gateway listens: as the configuration says, or on a free port where that one is taken. What to try there.
 
 use std::{
     collections::HashMap,
     fmt,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
@@ -12,7 +12,10 @@ use toml::{Table, Value};
 
 use crate::services::payments::DECLINED_CARD;
 
-/// The configuration with addresses that are free.
+/// The plugin that is pushed to see another version of it take over.
+const SWAPPED: &str = "order-summary";
+
+/// The configuration with addresses that are free, to stand in any folder.
 #[derive(Debug)]
 pub struct Layout {
     /// The whole configuration.
@@ -20,6 +23,8 @@ pub struct Layout {
     pub listener: SocketAddr,
     pub control: SocketAddr,
     pub moved: Vec<Moved>,
+    /// The components of the shop's own plugins, by name.
+    pub plugins: HashMap<String, PathBuf>,
 }
 
 /// An address of the configuration that something else has.
@@ -30,7 +35,8 @@ pub struct Moved {
 }
 
 impl Layout {
-    pub fn choose(text: &str) -> anyhow::Result<Self> {
+    /// `folder` is where paths of the configuration begin.
+    pub fn choose(text: &str, folder: &Path) -> anyhow::Result<Self> {
         let wished = Self::read(text)?;
         let mut replaced = HashMap::new();
         // Held until all are chosen, so that no free port is chosen twice.
@@ -48,6 +54,10 @@ impl Layout {
         for (from, to) in &replaced {
             text = text.replace(&format!("\"{from}\""), &format!("\"{to}\""));
         }
+        for path in wished.plugins.values() {
+            let in_toml = |path: &Path| Value::String(path.display().to_string()).to_string();
+            text = text.replace(&in_toml(path), &in_toml(&folder.join(path)));
+        }
         let moved = replaced.into_iter().map(|(from, to)| Moved { from, to }).collect();
         Ok(Self { moved, ..Self::read(&text)? })
     }
@@ -55,11 +65,13 @@ impl Layout {
     fn read(text: &str) -> anyhow::Result<Self> {
         let root: Table = text.parse()?;
         let listener = root.get("listener").and_then(|listeners| listeners.get(0));
+        let plugins = root.get("plugins").and_then(Value::as_table).into_iter().flatten();
         Ok(Self {
             text: text.to_owned(),
             listener: address(listener.and_then(|listener| listener.get("address"))).context("[[listener]]")?,
             control: address(root.get("control").and_then(|control| control.get("address"))).context("[control]")?,
             moved: Vec::new(),
+            plugins: plugins.filter_map(|(name, it)| Some((name.clone(), it.get("path")?.as_str()?.into()))).collect(),
         })
     }
 
@@ -72,6 +84,7 @@ impl Layout {
         let instances = registered.iter().map(|(name, address)| format!("  {name:<12} {address}\n"));
         let moved = self.moved.iter().map(|moved| format!("  ({moved})\n"));
         let json = "-H 'content-type: application/json'";
+        let summary = self.plugins.get(SWAPPED).map(|path| from_here(path).display().to_string()).unwrap_or_default();
         format!(
             "
 The shop is open.
@@ -101,6 +114,18 @@ Try, in another terminal:
     curl -s http://{gateway}/inventory/products/pot http://{gateway}/payments/till
   What became of them (with `show` and its id instead of `list`, all that happened to one):
     {sluice} transaction list --control http://{control}
+
+  An order by an event alone: a handler has it carried out as a saga, whose outcome is an event again. Watch, and place some:
+    {sluice} events tail --stream 'order-*' --control http://{control}
+    curl -s 'http://{gateway}/orders?protocol=event' {json} -d '{{\"sku\":\"cup\",\"quantity\":1}}'
+    {sluice} events append --control http://{control} --stream order-$(date +%s) --type order.requested --data '{{\"sku\":\"cup\",\"quantity\":2}}'
+  What a projection makes of all orders (…/orders and …/skus/cup say more), and how far each handler is:
+    curl -s http://{control}/projections/order-summary/
+    {sluice} projection list --control http://{control}
+  Build its state anew from the log, with the old one read until then; a version that you have changed (make shop-plugins builds it)
+  takes over in the same way when it is pushed:
+    {sluice} projection rebuild {SWAPPED} --control http://{control}
+    {sluice} plugin push {SWAPPED} {summary} --control http://{control}
 
   Kill an instance (it comes back after ten seconds); neither traffic nor orders see a failure:
     kill -9 {victim}
@@ -149,7 +174,7 @@ mod tests {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let text =
             format!("listener = [{{ address = \"{taken}\" }}]\ncontrol = {{ address = \"{free}\" }}\n# \"{taken}\"\n");
-        let layout = Layout::choose(&text).unwrap();
+        let layout = Layout::choose(&text, Path::new("/")).unwrap();
         assert_eq!(layout.control, free);
         assert_ne!(layout.listener, taken);
         assert!(layout.moved.contains(&Moved { from: taken, to: layout.listener }));
@@ -157,8 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn the_shops_own_configuration_is_read() {
-        let layout = Layout::read(include_str!("../../sluice.toml")).unwrap();
+    fn the_shops_own_configuration_finds_its_plugins_from_everywhere() {
+        let layout = Layout::choose(include_str!("../../sluice.toml"), Path::new("/shop")).unwrap();
         assert_ne!(layout.listener, layout.control);
+        let summary = Path::new("/shop/plugins/built/order-summary.wasm");
+        assert_eq!(layout.plugins.get(SWAPPED).map(PathBuf::as_path), Some(summary));
+        assert_eq!(layout.plugins.len(), 2);
     }
 }

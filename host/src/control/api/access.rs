@@ -68,7 +68,7 @@ fn is_consul(path: &str) -> bool {
 }
 
 /// They hold nothing secret: the dashboard's figures come from paths that do need the token.
-const WITHOUT_TOKEN: [&str; 5] = ["/", "/dashboard.js", "/dashboard.css", "/healthz", "/readyz"];
+const WITHOUT_TOKEN: [&str; 6] = ["/", "/dashboard.js", "/elements.js", "/dashboard.css", "/healthz", "/readyz"];
 
 /// In which Consul's clients send theirs.
 const CONSUL_TOKEN: &str = "x-consul-token";

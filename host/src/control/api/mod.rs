@@ -127,7 +127,7 @@ pub fn router(control: Arc<Control>, access: Arc<Access>, shutting_down: watch::
         .route("/openapi.json", get(async || Json(Document::openapi())))
         .with_state(Arc::clone(&control))
         .merge(events::routes(control.events.clone(), shutting_down))
-        .merge(projections::routes(control.handlers.clone()))
+        .merge(projections::routes(control.handlers.clone(), control.events.clone()))
         .merge(transactions::routes(control.transactions.clone()))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /openapi.json"))
         .method_not_allowed_fallback(async || {

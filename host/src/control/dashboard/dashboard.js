@@ -6,8 +6,7 @@
 const POLL_MS = 1000;
 const REQUEST_TIMEOUT_MS = 5000;
 const CHANGE_TIMEOUT_MS = 60000;
-const SPARK_POINTS = 60;
-const EVENTS_SHOWN = 50;
+const ENTRIES_SHOWN = 50;
 const HAZARDS = "/transactions?status=hazard&limit=20";
 // To find them many transactions are looked through.
 const HAZARDS_EVERY_POLLS = 10;
@@ -46,125 +45,13 @@ async function call(method, path, body) {
   throw new Refused(answer.status, problem);
 }
 
-// ---- numbers ----------------------------------------------------------------------------------------------
-
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const oneDigit = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const count = (n) => whole.format(n ?? 0);
-const short = (n) => (Math.abs(n) < 10 ? oneDigit : whole).format(n);
-const percent = (share) => (Number.isFinite(share) ? `${oneDigit.format(share * 100)} %` : "–");
-
-function micros(us) {
-  if (!us) return "–";
-  if (us < 1000) return `${short(us)} µs`;
-  return us < 1e6 ? `${short(us / 1e3)} ms` : `${short(us / 1e6)} s`;
-}
-
-function bytes(n) {
-  if (!n) return "–";
-  return n < 1 << 20 ? `${short(n / 1024)} KiB` : `${short(n / (1 << 20))} MiB`;
-}
-
-const time = (rfc3339) => new Date(rfc3339).toLocaleTimeString("en-GB");
-
-/** What totals that only grow did since the last poll, and the rates of the last minute. */
-const meters = new Map();
-
-function rate(key, total, now) {
-  const last = meters.get(key);
-  const perSecond = last && total >= last.total ? ((total - last.total) * 1000) / (now - last.at) : 0;
-  const history = last ? [...last.history, perSecond].slice(-SPARK_POINTS) : [];
-  meters.set(key, { at: now, total, history });
-  return perSecond;
-}
-
-/** The mean of what was measured since the last poll, from a mean over all time; of all time where nothing was. */
-function recentMean(key, summary, now) {
-  const { count: n = 0, mean_us: mean = 0 } = summary ?? {};
-  const last = meters.get(key);
-  const sum = n * mean;
-  const recent = last && n > last.n ? (sum - last.sum) / (n - last.n) : (last?.mean ?? mean);
-  meters.set(key, { at: now, n, sum, mean: recent });
-  return recent;
-}
-
-/** What is not shown any more needs no memory. */
-function forget(now) {
-  for (const [key, meter] of meters) if (meter.at !== now) meters.delete(key);
-}
-
-// ---- the page ---------------------------------------------------------------------------------------------
-
-/** An element. Properties are attributes; false and undefined ones are left out. */
-function h(name, properties, ...children) {
-  const svg = name === "svg" || name === "path";
-  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
-  for (const [key, value] of Object.entries(properties ?? {})) {
-    if (value !== undefined && value !== false) element.setAttribute(key, value === true ? "" : value);
-  }
-  element.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
-  return element;
-}
-
-/** Makes `live` like `next` and keeps what stays: focus, selection, a button that is just being pressed. */
-function morph(live, next) {
-  if (live.nodeType === Node.TEXT_NODE) {
-    if (live.data !== next.data) live.data = next.data;
-    return;
-  }
-  for (const { name } of [...live.attributes]) if (!next.hasAttribute(name)) live.removeAttribute(name);
-  for (const { name, value } of next.attributes) {
-    if (live.getAttribute(name) !== value) live.setAttribute(name, value);
-  }
-  const before = [...live.childNodes];
-  const after = [...next.childNodes];
-  after.forEach((node, index) => {
-    const old = before[index];
-    if (!old) live.append(node);
-    else if (old.nodeName === node.nodeName && old.dataset?.key === node.dataset?.key) morph(old, node);
-    else old.replaceWith(node);
-  });
-  before.slice(after.length).forEach((node) => node.remove());
-}
-
-/** Columns are [title, cell of a row, class]. */
-function table(rows, key, columns) {
-  const cell = (tag, [title, value, style], row) => h(tag, { class: style }, tag === "th" ? title : value(row));
-  return h("div", { class: "scroll" },
-    h("table", {},
-      h("thead", {}, h("tr", {}, columns.map((column) => cell("th", column)))),
-      h("tbody", {}, rows.map((row) =>
-        h("tr", { "data-key": key(row) }, columns.map((column) => cell("td", column, row)))))));
-}
-
-function spark(key) {
-  const values = meters.get(key)?.history ?? [];
-  const top = Math.max(1, ...values);
-  const at = (value, index) => `${SPARK_POINTS - values.length + index},${(30 - (28 * value) / top).toFixed(1)}`;
-  const svg = h("svg", { class: "spark", viewBox: `0 0 ${SPARK_POINTS - 1} 31`, preserveAspectRatio: "none" },
-    values.length > 1 && h("path", { d: `M${values.map(at).join("L")}` }));
-  svg.setAttribute("aria-hidden", "true");
-  return svg;
-}
-
-const dot = (good, text) => h("span", { class: good ? "good" : "bad" }, h("span", { class: "dot" }), text);
-const figure = (value, unit) => h("span", { class: "figure" }, h("b", {}, value), ` ${unit}`);
-const bad = (n) => h("span", { class: n > 0 ? "bad" : "faint" }, count(n));
-
-/** Red for a minute after it has grown: an old failure is no alarm. */
-function recentlyBad(key, n, now) {
-  rate(key, n, now);
-  const grew = meters.get(key).history.some((perSecond) => perSecond > 0);
-  return h("span", { class: grew ? "bad" : n > 0 ? "" : "faint" }, count(n));
-}
+// ---- the views --------------------------------------------------------------------------------------------
 
 /** A button for a change. What it does stands in its data, so that the page may be redrawn around it. */
 function button(text, question, method, path, body) {
   const change = JSON.stringify({ question, method, path, body });
   return h("button", { type: "button", "data-change": change, disabled: busy.has(change) }, text);
 }
-
-// ---- the views --------------------------------------------------------------------------------------------
 
 function serviceCard(service, now) {
   const { name, balancer } = service;
@@ -248,9 +135,10 @@ function workOf(plugin, version, services) {
   return work;
 }
 
-function pluginTable(plugins, services, now) {
+function pluginTable({ plugins, services, projections }, now) {
   const rows = plugins.flatMap((plugin) => plugin.versions.map((version, index) =>
-    ({ ...version, plugin, first: index === 0, work: workOf(plugin.name, version.version, services) })));
+    ({ ...version, plugin, first: index === 0, work: workOf(plugin.name, version.version, services),
+      users: usersOf(plugin, projections) })));
   const key = ({ plugin, version }) => `${plugin.name} ${version}`;
   const idle = (v) => v.live_instances === 0 && v.work.picks === 0;
   const unlessIdle = (show) => (v) => (idle(v) ? "" : show(v));
@@ -258,7 +146,7 @@ function pluginTable(plugins, services, now) {
     ["plugin", (v) => v.first && h("b", {}, v.plugin.name), "l"],
     ["version", (v) => h("code", {}, v.version), "l"],
     ["", (v) => versionUse(v), "l"],
-    ["services", (v) => v.use === "active" && v.plugin.services.join(", "), "l"],
+    ["used by", (v) => v.use === "active" && v.users.join(", "), "l"],
     ["calls/s", unlessIdle((v) => short(rate(`calls ${key(v)}`, v.work.picks, now)))],
     ["calls", unlessIdle((v) => count(v.work.picks))],
     ["traps", unlessIdle((v) => bad(v.work.traps))],
@@ -270,9 +158,15 @@ function pluginTable(plugins, services, now) {
   ]);
 }
 
-function versionUse({ plugin, version, use }) {
-  const { name, previous, services } = plugin;
-  if (use === "active" && services.length === 0) return h("span", { class: "faint" }, "ready");
+/** Services, protocols of transactions, and event handlers. */
+function usersOf({ name, services, protocols }, projections) {
+  const handlers = projections.filter(({ plugin }) => plugin === name).map((projection) => projection.name);
+  return [...services, ...protocols, ...handlers];
+}
+
+function versionUse({ plugin, version, use, users }) {
+  const { name, previous } = plugin;
+  if (use === "active" && users.length === 0) return h("span", { class: "faint" }, "ready");
   switch (use) {
     case "active": return [dot(true, "in use "), previous.length > 0 && button("roll back",
       `Roll ${name} back to version ${previous.at(-1)}?`, "POST", `/plugins/${name}/rollback`, {})];
@@ -283,13 +177,13 @@ function versionUse({ plugin, version, use }) {
   }
 }
 
-const BAD_EVENTS = new Set(["refused", "fault", "canary-withdrawn", "rolled-back", "warning", "hazard"]);
+const BAD_ENTRIES = new Set(["refused", "fault", "canary-withdrawn", "rolled-back", "warning", "hazard"]);
 
-function eventList(entries) {
-  return h("ol", { class: "events" }, entries.slice(0, EVENTS_SHOWN).map((entry) =>
+function history(entries) {
+  return h("ol", { class: "history" }, entries.slice(0, ENTRIES_SHOWN).map((entry) =>
     h("li", { "data-key": entry.number },
       h("time", { class: "faint", datetime: entry.at }, time(entry.at)),
-      h("span", { class: BAD_EVENTS.has(entry.kind) ? "bad" : "" }, entry.kind.replaceAll("-", " ")),
+      h("span", { class: BAD_ENTRIES.has(entry.kind) ? "bad" : "" }, entry.kind.replaceAll("-", " ")),
       h("span", {}, entry.message))));
 }
 
@@ -314,6 +208,39 @@ function transactionPanel({ figures, transactions, next }) {
   ];
 }
 
+/** How far the log has come, and what follows it. */
+function eventPanel({ log, projections }, now) {
+  const perSecond = rate("events", log.appended, now);
+  const followers = table(projections, (it) => it.name, [
+    ["projection", (it) => h("b", {}, it.name), "l"],
+    ["", (it) => projectionStatus(it), "l"],
+    ["plugin", (it) => it.plugin && [`${it.plugin} `, h("code", {}, it.version)], "l"],
+    ["handled", (it) => count(it.handled)],
+    ["lag", (it) => count(it.lag)],
+    ["parked", (it) => bad(it.parked)],
+    ["calls waiting", (it) => count(it.calls.waiting)],
+    ["calls parked", (it) => bad(it.calls.parked)],
+    ["state", (it) => bytes(it.state_bytes)],
+    ["", (it) => button("rebuild", `Projection ${it.name}: build its state anew from the log? The one in use is read ` +
+      "until then, and no effect is repeated.", "POST", `/projections/${it.name}/rebuild`, {})],
+  ]);
+  return [
+    h("div", { class: "head" }, figure(count(log.head), "is the last position"), figure(short(perSecond), "appended/s"),
+      figure(count(log.subscribers), "subscribers")),
+    spark("events"),
+    projections.length > 0 && followers,
+  ];
+}
+
+function projectionStatus({ status, reason, rebuilding, refused }) {
+  const good = ["starting", "following"].includes(status);
+  return [
+    h("span", { title: reason ?? false }, dot(good, status)),
+    rebuilding && h("span", { class: "warn" }, ` ${rebuilding.version} at ${rebuilding.percent} %`),
+    refused && h("span", { class: "bad", title: refused.reason }, ` ${refused.version} was refused`),
+  ];
+}
+
 function listenerTable(listeners) {
   return table(listeners, (listener) => listener.address, [
     ["listener", (l) => h("code", {}, l.address), "l"],
@@ -328,13 +255,14 @@ function summary(services) {
 }
 
 function page(shown, now) {
-  const { listeners, services, plugins, entries } = shown;
+  const { listeners, services, entries } = shown;
   const section = (title, content, style) => [h("h2", {}, title), h("section", { class: style }, content)];
   return h("main", { id: "main" },
     section("Services", services.map((service) => serviceCard(service, now)), "cards"),
-    section("Plugin versions", pluginTable(plugins, services, now), "panel"),
+    section("Plugin versions", pluginTable(shown, now), "panel"),
     section("Transactions", transactionPanel(shown), "panel"),
-    section("Events", entries.length > 0 ? eventList(entries) : "nothing yet", "panel"),
+    section("Events", eventPanel(shown, now), "panel"),
+    section("History", entries.length > 0 ? history(entries) : "nothing yet", "panel"),
     section("Listeners", listenerTable(listeners), "panel"));
 }
 
@@ -349,7 +277,7 @@ async function poll() {
   clearTimeout(timer);
   try {
     const answers = await Promise.all(
-      ["/listeners", "/services", "/plugins", "/history", "/protocols"].map((path) => call("GET", path)));
+      ["/listeners", "/services", "/plugins", "/history", "/protocols", "/projections"].map((path) => call("GET", path)));
     if (polls++ % HAZARDS_EVERY_POLLS === 0) hazards = await call("GET", HAZARDS);
     const now = performance.now();
     const shown = Object.assign({}, ...answers, hazards);

@@ -1,4 +1,4 @@
-//! The dashboard: one page, its script and its style, embedded in the binary. It shows what the JSON API says,
+//! The dashboard: one page, its scripts and its style, embedded in the binary. It shows what the JSON API says,
 //! asked once a second, and changes things through the same API as everybody else.
 
 use axum::{
@@ -12,11 +12,14 @@ use axum::{
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// `/`, and what the page loads. They hold no secret, so they need no token: the figures do.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(async || asset("text/html; charset=utf-8", include_str!("index.html"))))
-        .route("/dashboard.js", get(async || asset("text/javascript; charset=utf-8", include_str!("dashboard.js"))))
+        .route("/elements.js", get(async || asset(JAVASCRIPT, include_str!("elements.js"))))
+        .route("/dashboard.js", get(async || asset(JAVASCRIPT, include_str!("dashboard.js"))))
         .route("/dashboard.css", get(async || asset("text/css; charset=utf-8", include_str!("dashboard.css"))))
 }
 
@@ -42,7 +45,7 @@ mod tests {
         assert!(!page.contains("://"), "an address of another host");
         assert!(!page.contains("<style") && !page.contains("style="), "the policy forbids inline styles");
         assert_eq!(page.matches("<script").count(), page.matches("<script src=").count(), "and inline scripts");
-        let script = include_str!("dashboard.js");
+        let script = concat!(include_str!("elements.js"), include_str!("dashboard.js"));
         for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
             assert!(!script.contains(word), "{word} would turn a plugin's name or message into markup");
         }

@@ -6,7 +6,7 @@ mod report;
 
 use axum::{
     Extension, Json, Router,
-    extract::{Path, State},
+    extract::{FromRef, Path, State},
     http::StatusCode,
     routing::{get, post},
 };
@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use self::report::{DetailsReport, ProjectionReport};
 use super::{access::Caller, path_name, problem::Problem};
 use crate::{
+    control::events::{EventSide, SUBSCRIBERS_MAX},
     events::handlers::{EventHandlers, Replayed},
     model::HandlerName,
 };
@@ -29,7 +30,7 @@ pub fn is_for_services(path: &str) -> bool {
 }
 
 /// All of it. What is not asked for with `POST` is the read model's, whatever its path.
-pub fn routes(handlers: EventHandlers) -> Router {
+pub fn routes(handlers: EventHandlers, events: EventSide) -> Router {
     Router::new()
         .route("/projections", get(list))
         .route("/projections/{name}", get(show))
@@ -38,19 +39,49 @@ pub fn routes(handlers: EventHandlers) -> Router {
         .route("/projections/{name}/resume", post(resume).get(read::read))
         .route("/projections/{name}/replay-parked", post(replay_parked).get(read::read))
         .route("/projections/{name}/{*path}", get(read::read))
-        .with_state(handlers)
+        .with_state(Surface { handlers, events })
+}
+
+#[derive(Clone)]
+pub(super) struct Surface {
+    handlers: EventHandlers,
+    /// What they follow.
+    events: EventSide,
+}
+
+impl FromRef<Surface> for EventHandlers {
+    fn from_ref(surface: &Surface) -> Self {
+        surface.handlers.clone()
+    }
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct ProjectionsReport {
     /// By name.
     projections: Vec<ProjectionReport>,
+    log: LogReport,
+}
+
+/// The events that all of them follow.
+#[derive(Serialize, ToSchema)]
+pub struct LogReport {
+    /// Of the last event that there is.
+    head: u64,
+    /// Events made durable since the gateway started.
+    appended: u64,
+    /// Who follows the events over HTTP.
+    subscribers: usize,
 }
 
 /// The event handlers, and how far each has come.
 #[utoipa::path(get, path = "/projections", tag = "projections", responses((status = 200, body = ProjectionsReport)))]
-pub async fn list(State(handlers): State<EventHandlers>) -> Json<ProjectionsReport> {
-    Json(ProjectionsReport { projections: handlers.list().into_iter().map(ProjectionReport::of).collect() })
+pub async fn list(State(Surface { handlers, events }): State<Surface>) -> Json<ProjectionsReport> {
+    let log = LogReport {
+        head: events.store.head().0,
+        appended: events.store.appended(),
+        subscribers: SUBSCRIBERS_MAX - events.subscribers.available_permits(),
+    };
+    Json(ProjectionsReport { projections: handlers.list().into_iter().map(ProjectionReport::of).collect(), log })
 }
 
 /// One event handler, with what was put aside.
