@@ -187,8 +187,7 @@ mod tests {
         let page = PageQuery::read(asked(query), Of::Everything).expect("right");
         let next = page.url("/events", 2);
         assert_eq!(next, "/events?from=2&limit=7&type=a.b&type=c%26%2A&stream=x&direction=backward");
-        let again =
-            PageQuery::read(asked(next.split_once('?').expect("a query").1), Of::Everything).expect("right");
+        let again = PageQuery::read(asked(next.split_once('?').expect("a query").1), Of::Everything).expect("right");
         assert_eq!((again.filter, again.limit, again.order), (page.filter, 7, Order::Backward));
         assert_eq!(again.from, Some(2));
     }
