@@ -1,7 +1,8 @@
 //! Makes durable what waits, of all groups together: one commit, one sync, then the answers.
 //!
 //! A group is planned from its state as it stands, and what follows is applied once it is durable; what comes meanwhile is the
-//! next plan's. Nobody else writes groups, so a plan is never overtaken by another.
+//! next plan's. Nobody else writes groups, and a group waits in the queue once at most, so that no plan is made of what another
+//! has not applied yet.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -195,7 +196,7 @@ impl Plan {
                     state.fail(core.wall.now_ms(), error.to_string());
                 }
             }
-            if !state.asked.is_empty() || state.is_owing() {
+            if !state.is_queued && (!state.asked.is_empty() || state.is_owing()) {
                 state.is_queued = core.queue(Arc::clone(&group));
             }
             (state.revision != revision, state.is_gone)

@@ -221,18 +221,18 @@ impl Call {
             headers.iter().filter_map(|(name, value)| Some((name.to_string(), text(value)?))).collect();
         headers.push((REQUEST_ORIGIN.to_owned(), self.webhook.origin.clone()));
         let answer = self.send(Method::POST, headers, body, self.timeout).await;
-        let (how, pushed) = self.understood(answer);
+        let Some((how, pushed)) = self.understood(answer) else { return Pushed::Gone };
         match (pushed, self.group.settle(&[(delivery.token, how)]).await) {
             (Pushed::Settled, Err(_)) => Pushed::NotKept,
             (pushed, _) => pushed,
         }
     }
 
-    /// What an answer means for the event, and for those after it.
-    fn understood(&self, answer: Result<OwnAnswer, String>) -> (How, Pushed) {
+    /// What an answer means for the event, and for those after it. None: the receiver is gone.
+    fn understood(&self, answer: Result<OwnAnswer, String>) -> Option<(How, Pushed)> {
         let why = match answer {
-            Ok(answer) if answer.status.is_success() => return (How::Ack, Pushed::Settled),
-            Ok(answer) if answer.status == StatusCode::GONE => return (How::Later(Duration::ZERO), Pushed::Gone),
+            Ok(answer) if answer.status.is_success() => return Some((How::Ack, Pushed::Settled)),
+            Ok(answer) if answer.status == StatusCode::GONE => return None,
             Ok(answer) => {
                 let why = format!("{} answered {}", self.webhook.url, answer.status);
                 let says_when = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
@@ -240,14 +240,14 @@ impl Call {
                     && let Some(time) = retry_after(&answer.headers, SystemTime::now())
                 {
                     self.fail(format!("{why}, and wants nothing for {} s", time.as_secs()));
-                    return (How::Later(time), Pushed::NotFor(time));
+                    return Some((How::Later(time), Pushed::NotFor(time)));
                 }
                 why
             }
             Err(why) => format!("{}: {why}", self.webhook.url),
         };
         self.fail(why.clone());
-        (How::Retry(Some(why)), Pushed::Settled)
+        Some((How::Retry(Some(why)), Pushed::Settled))
     }
 
     async fn send(

@@ -10,7 +10,6 @@ use crate::{
 };
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(in crate::cli) struct GroupsFlags {
     #[command(subcommand)]
     pub command: Option<GroupsCommand>,

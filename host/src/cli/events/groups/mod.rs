@@ -17,25 +17,28 @@ use crate::{
     cli::{
         client::{Client, understood},
         failure::{Exit, Failure},
+        flags::ControlFlags,
         output::{Output, table},
     },
     model::GroupName,
 };
 
 pub(super) fn run(flags: GroupsFlags) -> Result<Output, Failure> {
-    let Some(command) = flags.command else { return list(&Client::new(&flags.control)?) };
+    // They may stand before the subcommand too.
+    let client = |control: &ControlFlags| Client::new(&control.or(&flags.control));
+    let Some(command) = &flags.command else { return list(&Client::new(&flags.control)?) };
     match command {
-        GroupsCommand::Show(flags) => show(&Client::new(&flags.control)?, &flags.name),
-        GroupsCommand::Create(flags) => create(&Client::new(&flags.control)?, &flags),
-        GroupsCommand::Take(flags) => take(&Client::new(&flags.control)?, &flags),
-        GroupsCommand::Ack(flags) => settle(&flags, "ack", |token| json!(token)),
-        GroupsCommand::Retry(flags) => settle_with_reason(&flags, "retry"),
-        GroupsCommand::Park(flags) => settle_with_reason(&flags, "park"),
-        GroupsCommand::Parked(flags) => parked(&Client::new(&flags.control)?, &flags.name),
-        GroupsCommand::Replay(flags) => replay(&Client::new(&flags.control)?, &flags),
-        GroupsCommand::Reset(flags) => reset(&Client::new(&flags.control)?, &flags),
+        GroupsCommand::Show(flags) => show(&client(&flags.control)?, &flags.name),
+        GroupsCommand::Create(flags) => create(&client(&flags.control)?, flags),
+        GroupsCommand::Take(flags) => take(&client(&flags.control)?, flags),
+        GroupsCommand::Ack(flags) => settle(&client(&flags.control)?, flags, "ack", |token| json!(token)),
+        GroupsCommand::Retry(flags) => settle_with_reason(&client(&flags.which.control)?, flags, "retry"),
+        GroupsCommand::Park(flags) => settle_with_reason(&client(&flags.which.control)?, flags, "park"),
+        GroupsCommand::Parked(flags) => parked(&client(&flags.control)?, &flags.name),
+        GroupsCommand::Replay(flags) => replay(&client(&flags.control)?, flags),
+        GroupsCommand::Reset(flags) => reset(&client(&flags.control)?, flags),
         GroupsCommand::Delete(flags) => {
-            let answer = Client::new(&flags.control)?.delete(&format!("/groups/{}", flags.name))?;
+            let answer = client(&flags.control)?.delete(&format!("/groups/{}", flags.name))?;
             Ok(Output::new(format!("group {} is gone", flags.name), answer))
         }
     }
@@ -118,9 +121,9 @@ fn take(client: &Client, flags: &TakeFlags) -> Result<Output, Failure> {
     Ok(Output::with_json(table(heading, &rows?), text))
 }
 
-fn settle_with_reason(flags: &ReasonedFlags, how: &str) -> Result<Output, Failure> {
+fn settle_with_reason(client: &Client, flags: &ReasonedFlags, how: &str) -> Result<Output, Failure> {
     let reason = flags.reason.as_ref();
-    settle(&flags.which, how, |token| match reason {
+    settle(client, &flags.which, how, |token| match reason {
         Some(reason) => json!({"token": token, "reason": reason}),
         None => json!({"token": token}),
     })
@@ -139,8 +142,7 @@ struct Refused {
 }
 
 /// Fails where one of them was refused.
-fn settle(flags: &SettleFlags, how: &str, one: impl Fn(&str) -> Value) -> Result<Output, Failure> {
-    let client = Client::new(&flags.control)?;
+fn settle(client: &Client, flags: &SettleFlags, how: &str, one: impl Fn(&str) -> Value) -> Result<Output, Failure> {
     let tokens: Vec<_> = flags.tokens.iter().map(|token| one(token)).collect();
     let answer = client.post(&format!("/groups/{}/settle", flags.name), &json!({ how: tokens }))?;
     let Settled { settled, refused } = understood(&answer)?;

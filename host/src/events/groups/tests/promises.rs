@@ -370,6 +370,28 @@ async fn what_is_not_durable_is_not_acknowledged_and_can_be_settled_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_settled_while_others_are_made_durable_is_settled_once() {
+    let world = Arc::new(World::new().await);
+    world.define(settings()).await;
+    for stream in ["a", "b", "c"] {
+        world.append(stream, "t").await;
+    }
+    let taken = world.take("one", 10).await;
+    world.storage.hold_syncs();
+    let mut settling = tokio::task::JoinSet::new();
+    for delivery in taken {
+        let world = Arc::clone(&world);
+        settling.spawn(async move { world.settle(&[delivery], &How::Ack).await });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    world.storage.release_syncs();
+    while let Some(settled) = settling.join_next().await {
+        settled.expect("it is settled");
+    }
+    assert_eq!((world.shown().acknowledged, world.shown().counts.acknowledged), (3, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_was_taken_over_from_delivers_and_settles_nothing_any_more() {
     let world = World::new().await;
     world.define(settings()).await;
