@@ -169,7 +169,7 @@ fn whatever_step_of_a_settlement_the_gateway_dies_at_nothing_settled_comes_again
     begin(directory.path());
     let known = Mutex::new(Known::default());
     for point in POINTS {
-        for time in [1, 2, 9, 30] {
+        for time in [1, 2, 9, 50] {
             let at = format!("{point}:{time}");
             let gateway = sluice!().config(CONFIG).directory(directory.path()).env("SLUICE_CRASH_AT", &at).start();
             live_until_dead(gateway, &known, &mut random, None);
@@ -178,7 +178,7 @@ fn whatever_step_of_a_settlement_the_gateway_dies_at_nothing_settled_comes_again
         check(&gateway.control(), &known, &mut random);
         println!("{point}: {} acknowledged", known.lock().expect("unpoisoned").acknowledged.len());
     }
-    assert!(known.lock().expect("unpoisoned").acknowledged.len() > 50, "the consumers got nowhere");
+    assert!(known.lock().expect("unpoisoned").acknowledged.len() > 20, "the consumers got nowhere");
 }
 
 #[test]

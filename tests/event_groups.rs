@@ -323,7 +323,7 @@ fn the_command_line_does_all_of_it() {
     let shown = command(&gateway, &["show", "billing"], 0);
     assert!(shown.contains("1 parked") && shown.contains("consumer command-line"), "{shown}");
     assert_eq!(command(&gateway, &["replay", "billing"], 0).trim(), "1 are delivered again");
-    assert!(command(&gateway, &["reset", "billing", "--to", "9"], 2).contains("/to"));
+    assert!(command(&gateway, &["reset", "billing", "--to", "9"], 4).contains("/to"));
     assert_eq!(command(&gateway, &["reset", "billing", "--to", "1"], 0).trim(), "group billing is at position 1");
     command(&gateway, &["delete", "billing"], 0);
     command(&gateway, &["show", "billing"], 4);

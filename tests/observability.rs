@@ -329,7 +329,9 @@ fn every_route_of_the_api_is_described_and_every_description_answers() {
             }
             let upper = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
             let path = path.replace("{name}", "nothing-of-this-name").replace("{gid}", "nothing-of-this-id");
-            let answer = control.send(upper, &path, &[("content-type", "application/json")], b"{}".to_vec());
+            // Nobody reads the body of a GET, and a connection with bytes unread is not kept.
+            let body = if method == "get" { Vec::new() } else { b"{}".to_vec() };
+            let answer = control.send(upper, &path, &[("content-type", "application/json")], body);
             let answers = answer.status != 405;
             assert_eq!(answers, operations.get(method).is_some(), "{method} {path}: {answer}");
         }

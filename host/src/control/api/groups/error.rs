@@ -10,8 +10,11 @@ use crate::{
 impl From<GroupsError> for Problem {
     fn from(error: GroupsError) -> Self {
         let of_field = |pointer: &str| {
-            let problem = ChangeProblem { pointer: pointer.to_owned(), message: error.to_string(), service: None };
-            Self::with_problems(StatusCode::UNPROCESSABLE_ENTITY, error.to_string(), vec![problem])
+            let said = error.to_string();
+            // The field that it begins with is what the pointer says.
+            let message = said.split_once(": ").map_or(said.as_str(), |(_, rest)| rest).to_owned();
+            let problem = ChangeProblem { pointer: pointer.to_owned(), message, service: None };
+            Self::with_problems(StatusCode::UNPROCESSABLE_ENTITY, said, vec![problem])
         };
         let status = match &error {
             GroupsError::OfTheFuture { field, .. } => return of_field(&format!("/{field}")),

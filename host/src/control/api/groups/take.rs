@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    extract::{Path, State},
+    extract::{Path, Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -11,7 +11,12 @@ use utoipa::ToSchema;
 
 use super::Surface;
 use crate::{
-    control::api::{parameters::Parameters, path_name, problem::Problem},
+    control::api::{
+        body::{Fields, json_object},
+        parameters::Parameters,
+        path_name,
+        problem::Problem,
+    },
     events::{
         cloud_events::write_json,
         groups::{Delivery, WAIT_MAX},
@@ -59,9 +64,12 @@ pub async fn take(
     State(surface): State<Arc<Surface>>,
     Path(name): Path<String>,
     parameters: Parameters,
+    request: Request,
 ) -> Result<Response, Problem> {
     let query = TakeQuery::read(parameters)?;
     let name = path_name(&name)?;
+    // Read although nothing is in it: a connection with bytes unread could not be kept.
+    Fields::of(json_object(request).await?).finish()?;
     let busy = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "as many take events as may at once");
     let _turn = surface.takes.try_acquire().map_err(|_| busy())?;
     let deliveries = surface.groups.take(&name, &query.consumer, query.limit, query.wait).await?;
