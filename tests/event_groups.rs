@@ -94,7 +94,8 @@ fn what_a_consumer_that_is_gone_had_goes_to_another_and_its_late_word_is_refused
     let gateway = sluice!().start();
     let control = gateway.control();
     put(&control, "g", &json!({"ack_timeout": "300ms"})).expect(201);
-    (append(&control, "a", 0), append(&control, "a", 1));
+    append(&control, "a", 0);
+    append(&control, "a", 1);
     let first = take(&control, "g", "consumer=one");
     assert_eq!((ids(&first), &first[0]["attempt"]), (vec!["a-0".to_owned()], &json!(1)));
     assert_eq!(shown(&control, "g")["consumers"][0]["consumer"], "one");
@@ -124,7 +125,9 @@ fn what_fails_ten_times_is_parked_with_its_reason_and_comes_back_when_it_is_repl
     let gateway = sluice!().start();
     let control = gateway.control();
     put(&control, "g", &json!({"backoff": "10ms"})).expect(201);
-    (append(&control, "a", 0), append(&control, "a", 1), append(&control, "b", 0));
+    append(&control, "a", 0);
+    append(&control, "a", 1);
+    append(&control, "b", 0);
     let others = take(&control, "g", "limit=10");
     let (bad, good): (Vec<_>, Vec<_>) = others.into_iter().partition(|of| of["event"]["stream"] == "a");
     settle(&control, "g", "ack", &good);
@@ -306,7 +309,8 @@ fn the_command_line_does_all_of_it() {
     let control = gateway.control();
     let said = command(&gateway, &["create", "billing", "--type", "t*", "--backoff", "10ms", "--ack-timeout", "1m"], 0);
     assert_eq!(said.trim(), "group billing is set, at position 0");
-    (append(&control, "a", 0), append(&control, "b", 0));
+    append(&control, "a", 0);
+    append(&control, "b", 0);
     assert!(command(&gateway, &[], 0).contains("billing  0           2"), "{}", command(&gateway, &[], 0));
     let taken = command(&gateway, &["take", "billing", "--wait", "10s"], 0);
     let tokens: Vec<_> = taken.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();

@@ -41,7 +41,10 @@ fn nothing_is_sent_until_the_receiver_allows_it_and_then_all_of_it_in_order() {
     let receiver = WebhookReceiver::start();
     let gateway = gateway(&receiver);
     let control = gateway.control();
-    (0..5).for_each(|number| (append(&control, "a", number), append(&control, "b", number)).0);
+    for number in 0..5 {
+        append(&control, "a", number);
+        append(&control, "b", number);
+    }
     put(&control, &json!({"webhook": {"url": "service://billing/events"}}));
     wait_until("two handshakes", || receiver.handshakes() >= 2);
     assert!(receiver.delivered().is_empty(), "it has allowed nothing");
@@ -88,7 +91,8 @@ fn what_fails_is_sent_again_and_what_always_fails_is_parked_while_the_rest_goes_
     assert_eq!(ids(&receiver.delivered()), ["a-0", "a-0"]);
     assert_eq!(receiver.delivered()[0].header("webhook-request-origin"), Some("gw.example"));
     receiver.answer(&[(400, ""), (400, ""), (400, "")]);
-    (append(&control, "a", 1), append(&control, "a", 2));
+    append(&control, "a", 1);
+    append(&control, "a", 2);
     wait_until("one to be parked and the next to be taken", || shown(&control)["acknowledged"] == 2);
     assert_eq!(ids(&receiver.delivered()[2..]), ["a-1", "a-1", "a-1", "a-2"]);
     let parked = control.get("/groups/hook/parked").expect(200).json();
@@ -126,7 +130,8 @@ fn a_receiver_that_is_gone_gets_nothing_more_until_somebody_says_so() {
     let mut gateway = sluice!().config(&config).directory(folder.path()).start();
     let control = gateway.control();
     receiver.answer(&[(410, "")]);
-    (append(&control, "a", 0), append(&control, "a", 1));
+    append(&control, "a", 0);
+    append(&control, "a", 1);
     put(&control, &settings);
     wait_until("it to be stopped", || shown(&control)["pushing"] == "stopped");
     assert!(text(&shown(&control)["trouble"]["message"]).contains("410"), "{}", shown(&control));

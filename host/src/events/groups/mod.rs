@@ -17,6 +17,9 @@
 //! a commit, of all groups, shares one (`scribe`). A group follows the log by its position and reads only when a consumer asks,
 //! so that one without consumers costs its record, and a slow one holds no writer back.
 //!
+//! A stream that waits keeps what is read of it in the buffer: where 500 events stand behind one that fails, the other streams
+//! wait too, until it is acknowledged or parked.
+//!
 //! A webhook is a group that the gateway itself consumes, by calls (`webhook`).
 //!
 //! | what | bound | constant |

@@ -16,7 +16,7 @@ use super::{
     error::GroupsError,
     group::Group,
     keys::{self, SPACE},
-    record::{Definition, ParkedEvent, Progress, compact, json},
+    record::{Definition, ParkedEvent, Progress, Stopped, compact, json},
     state::{Pending, Settlement, State},
 };
 use crate::{model::Position, storage::Batch};
@@ -35,6 +35,8 @@ pub(super) enum Ask {
     /// What is settled by now.
     Settled,
     Define(Definition),
+    /// It is pushed to no more.
+    Stop(Stopped),
     /// Everything behind this position is delivered again.
     Reset(Position),
     /// What stands aside up to here is to be delivered again.
@@ -56,6 +58,7 @@ struct Plan {
     group: Arc<Group>,
     settled: Vec<(Position, Settlement)>,
     asked: Vec<Asked>,
+    definition: Option<Definition>,
     progress: Progress,
     parks: Vec<(Position, ParkedEvent)>,
     unparks: Vec<Position>,
@@ -126,9 +129,16 @@ impl Plan {
             Some((*at, ParkedEvent { reason: reason.clone(), attempts, at_ms }))
         });
         let (parks, mut unparks) = (parks.collect(), Vec::new());
+        let mut definition = None;
         for Asked { what, .. } in &asked {
             match what {
-                Ask::Settled | Ask::Define(_) | Ask::Delete => {}
+                Ask::Settled => {}
+                Ask::Define(new) => definition = Some(new.clone()),
+                Ask::Stop(stopped) => {
+                    let before = definition.unwrap_or_else(|| state.definition.clone());
+                    definition = Some(Definition { stopped: Some(stopped.clone()), ..before });
+                }
+                Ask::Delete => definition = Some(Definition { deleted: true, ..state.definition.clone() }),
                 Ask::Reset(to) => progress = Progress { pending: Vec::new(), read: *to, replay: None, ..progress },
                 Ask::Replay { to } => progress.replay = Some((Position::START, *to)),
                 Ask::Unpark(position) => unparks.push(*position),
@@ -142,7 +152,7 @@ impl Plan {
         progress.pending.sort_unstable();
         progress.pending.dedup_by_key(|(position, _)| *position);
         drop(state);
-        Some(Self { group, settled, asked, progress, parks, unparks })
+        Some(Self { group, settled, asked, definition, progress, parks, unparks })
     }
 
     /// After a reset an event may be parked a second time.
@@ -159,15 +169,8 @@ impl Plan {
 
     fn write(&self, mut batch: Batch) -> Batch {
         let name = &self.group.name;
-        for Asked { what, .. } in &self.asked {
-            let definition = match what {
-                Ask::Define(definition) => Some(definition.clone()),
-                Ask::Delete => Some(Definition { deleted: true, ..self.group.lock().definition.clone() }),
-                _ => None,
-            };
-            if let Some(definition) = definition {
-                batch = batch.put(SPACE, keys::definition(name), json(&definition));
-            }
+        if let Some(definition) = &self.definition {
+            batch = batch.put(SPACE, keys::definition(name), json(definition));
         }
         for (position, parked) in &self.parks {
             batch = batch.put(SPACE, keys::parked(name, *position), compact(parked));
@@ -268,6 +271,10 @@ impl State {
             Ask::Define(definition) => {
                 self.definition = definition.clone();
                 self.is_defined = true;
+                self.revision += 1;
+            }
+            Ask::Stop(stopped) => {
+                self.definition.stopped = Some(stopped.clone());
                 self.revision += 1;
             }
             Ask::Reset(to) => {

@@ -1,5 +1,7 @@
 //! How a group stands, for whoever looks.
 
+use std::collections::HashMap;
+
 use tokio::time::Instant;
 
 use super::{record::Definition, settings::Settings, state::State};
@@ -31,7 +33,7 @@ pub enum Pushing {
     ShakingHands,
     /// It may not: it asks again later.
     Refused,
-    Pushing,
+    Sending,
     /// The receiver wants nothing for a while.
     Paused,
     /// The receiver is gone, and nothing goes on until somebody sets the group again.
@@ -43,7 +45,7 @@ impl Pushing {
         match self {
             Self::ShakingHands => "shaking-hands",
             Self::Refused => "refused",
-            Self::Pushing => "pushing",
+            Self::Sending => "pushing",
             Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
@@ -94,12 +96,14 @@ impl GroupShown {
 
     pub(super) fn of(name: &GroupName, state: &State, head: Position, now: Instant) -> Self {
         let Definition { settings, created_ms, stopped, .. } = &state.definition;
+        let mut in_flight = HashMap::<&str, usize>::new();
+        state.leases(now).for_each(|lease| *in_flight.entry(&lease.consumer).or_default() += 1);
         let mut consumers: Vec<_> = state
             .consumers
             .iter()
             .map(|(name, consumer)| ConsumerShown {
                 name: name.to_string(),
-                in_flight: state.leases(now).filter(|lease| lease.consumer == *name).count(),
+                in_flight: in_flight.get(&**name).copied().unwrap_or_default(),
                 is_waiting: consumer.waiting > 0,
                 seen_ms_ago: u64::try_from(now.duration_since(consumer.seen).as_millis()).unwrap_or(u64::MAX),
             })

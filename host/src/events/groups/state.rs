@@ -365,10 +365,8 @@ impl State {
         self.read = position;
         for event in events {
             let at = event.position;
-            if !self.pending.contains_key(&at) {
-                self.pending.insert(at, Pending::new(None, 0, now));
-                self.loaded(at, event);
-            }
+            self.pending.entry(at).or_insert_with(|| Pending::new(None, 0, now));
+            self.loaded(at, event);
         }
     }
 

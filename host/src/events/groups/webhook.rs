@@ -129,9 +129,7 @@ impl Pusher {
     async fn stop(&mut self) {
         let at_ms = self.group.core.wall.now_ms();
         let reason = "its receiver answered 410 Gone: it wants no more events; PUT the group again to go on".to_owned();
-        let definition =
-            Definition { stopped: Some(Stopped { reason, at_ms }), ..self.group.lock().definition.clone() };
-        if let Err(error) = self.group.ask(Ask::Define(definition)).await {
+        if let Err(error) = self.group.ask(Ask::Stop(Stopped { reason, at_ms })).await {
             tracing::warn!(group = %self.group.name, %error, "a webhook that is to stop could not be stopped durably");
             let pause = self.group.core.pause(1, backoff::BASE);
             tokio::select! {
@@ -154,7 +152,7 @@ impl Call {
     /// Until the receiver is gone.
     async fn push_on(self) {
         let apart = self.shake_hands().await;
-        self.doing(Pushing::Pushing);
+        self.doing(Pushing::Sending);
         let (consumer, lease) = (Arc::<str>::from(CONSUMER), self.timeout + LEASE_GRACE);
         let (mut pushes, mut not_before, mut failed) = (JoinSet::new(), Instant::now(), 0);
         loop {
@@ -176,7 +174,7 @@ impl Call {
                 },
                 taken = self.group.take(&consumer, limit, None, lease), if may_push => match taken {
                     Ok(deliveries) => {
-                        self.doing(Pushing::Pushing);
+                        self.doing(Pushing::Sending);
                         not_before = not_before.max(Instant::now() + apart);
                         deliveries.into_iter().for_each(|one| drop(pushes.spawn(self.clone().push(one))));
                     }

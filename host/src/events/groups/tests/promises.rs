@@ -235,7 +235,8 @@ async fn only_what_fits_is_delivered_and_the_checkpoint_moves_over_the_rest() {
 #[tokio::test(start_paused = true)]
 async fn a_group_begins_where_it_is_told_and_nowhere_beyond_the_head() {
     let world = World::new().await;
-    (world.append("a", "t").await, world.append("a", "t").await);
+    world.append("a", "t").await;
+    world.append("a", "t").await;
     let from = |position| Settings { from: GroupStart::Position(Position(position)), ..settings() };
     let refused = world.groups.define(&name(), |_| from(3)).await;
     assert!(matches!(refused, Err(GroupsError::OfTheFuture { field: "from", given: Position(3), .. })));
@@ -252,7 +253,8 @@ async fn a_group_begins_where_it_is_told_and_nowhere_beyond_the_head() {
 async fn a_reset_delivers_everything_behind_it_again_and_takes_no_settlement_from_before() {
     let world = World::new().await;
     world.define(settings()).await;
-    (world.append("a", "t").await, world.append("b", "t").await);
+    world.append("a", "t").await;
+    world.append("b", "t").await;
     let taken = world.take("one", 10).await;
     world.settle(&taken[..1], &How::Park("no".to_owned())).await;
     world.groups.reset(&name(), Position::START).await.expect("it is reset");
@@ -270,7 +272,8 @@ async fn a_reset_delivers_everything_behind_it_again_and_takes_no_settlement_fro
 async fn settings_are_changed_in_place_and_setting_the_same_changes_nothing() {
     let world = World::new().await;
     world.define(settings()).await;
-    (world.append("a", "t").await, world.append("b", "t").await);
+    world.append("a", "t").await;
+    world.append("b", "t").await;
     let taken = world.take("one", 1).await;
     world.define(settings()).await;
     world.define(Settings { ack_timeout: Duration::from_secs(1), attempts_max: 1, ..settings() }).await;
@@ -285,7 +288,8 @@ async fn settings_are_changed_in_place_and_setting_the_same_changes_nothing() {
 async fn a_deleted_group_is_gone_with_what_it_parked_and_its_name_is_free() {
     let world = World::new().await;
     world.define(settings()).await;
-    (world.append("a", "t").await, world.append("b", "t").await);
+    world.append("a", "t").await;
+    world.append("b", "t").await;
     let taken = world.take("one", 10).await;
     world.settle(&taken[..1], &How::Park("no".to_owned())).await;
     world.groups.delete(&name()).await.expect("it is deleted");
@@ -328,7 +332,8 @@ async fn damaged(world: World, position: u64) -> World {
     world.storage.commit(Batch::new().put(Space::Events, key, &b"noise"[..])).await.expect("it is written");
     // The tail in memory has it still; the disk is read by what comes after.
     let World { storage, events, groups, receiver } = world;
-    (groups.close().await, events.close().await);
+    groups.close().await;
+    events.close().await;
     World::over(storage, receiver).await
 }
 
@@ -347,7 +352,8 @@ async fn an_event_that_was_removed_is_no_obstacle() {
     // The sweep comes by within seconds.
     tokio::time::sleep(Duration::from_secs(60)).await;
     let World { storage, events, groups, receiver } = world;
-    (groups.close().await, events.close().await);
+    groups.close().await;
+    events.close().await;
     let world = World::over(storage, receiver).await;
     assert_eq!(places(&world.take("one", 10).await), ["a@2"]);
 }
@@ -395,7 +401,8 @@ async fn what_is_settled_while_others_are_made_durable_is_settled_once() {
 async fn who_was_taken_over_from_delivers_and_settles_nothing_any_more() {
     let world = World::new().await;
     world.define(settings()).await;
-    (world.append("a", "t").await, world.append("b", "t").await);
+    world.append("a", "t").await;
+    world.append("b", "t").await;
     let taken = world.take("one", 1).await;
     let next = World::over(world.storage.clone(), Arc::clone(&world.receiver)).await;
     let settled = world.groups.settle(&name(), &[(taken[0].token, How::Ack)]).await;
@@ -409,7 +416,8 @@ async fn who_was_taken_over_from_delivers_and_settles_nothing_any_more() {
 async fn what_nobody_asks_for_is_not_kept_in_memory() {
     let world = World::new().await;
     world.define(settings()).await;
-    (world.append("a", "t").await, world.append("a", "t").await);
+    world.append("a", "t").await;
+    world.append("a", "t").await;
     let taken = world.take("one", 10).await;
     assert!(world.groups.held_bytes() > 0);
     world.settle(&taken, &retry()).await;

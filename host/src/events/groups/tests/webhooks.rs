@@ -76,7 +76,8 @@ async fn what_fails_is_sent_again_and_parked_after_ten_attempts_while_other_stre
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_wants_a_pause_gets_it_and_no_attempt_is_counted() {
     let world = World::new().await;
-    (world.append("a", "t").await, world.append("a", "t").await);
+    world.append("a", "t").await;
+    world.append("a", "t").await;
     let later: Answer = (429, vec![("retry-after", "40".to_owned())]);
     world.receiver.answer("a-0", &vec![later; 12]);
     let began = tokio::time::Instant::now();
@@ -91,7 +92,8 @@ async fn a_receiver_that_wants_a_pause_gets_it_and_no_attempt_is_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_is_gone_gets_nothing_more_over_restarts_until_somebody_says_so() {
     let world = World::new().await;
-    (world.append("a", "t").await, world.append("b", "t").await);
+    world.append("a", "t").await;
+    world.append("b", "t").await;
     world.receiver.answer("a-0", &[(410, Vec::new())]);
     *world.receiver.takes.lock().expect("unpoisoned") = Duration::from_millis(5);
     world.define(pushed()).await;
@@ -133,7 +135,8 @@ async fn a_webhook_goes_nowhere_else_than_it_may() {
 async fn a_group_becomes_a_webhook_and_a_group_again_where_it_is() {
     let world = World::new().await;
     world.define(Settings::default()).await;
-    (world.append("a", "t").await, world.append("a", "t").await);
+    world.append("a", "t").await;
+    world.append("a", "t").await;
     let taken = world.take("one", 1).await;
     world.settle(&taken, &crate::events::groups::How::Ack).await;
     world.define(pushed()).await;
