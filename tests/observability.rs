@@ -300,10 +300,16 @@ fn every_route_of_the_api_is_described_and_every_description_answers() {
     let described = document["paths"].as_object().expect("paths");
 
     // What the routers have, from their own text.
-    let sources =
-        [include_str!("../host/src/control/api/mod.rs"), include_str!("../host/src/control/api/transactions/mod.rs")];
-    // Older names of DTM's for what is described under its name of today.
-    let unsaid = ["/openapi.json", "/api/dtmsvr/registerTccBranch", "/api/dtmsvr/registerXaBranch"];
+    let sources = [
+        include_str!("../host/src/control/api/mod.rs"),
+        include_str!("../host/src/control/api/events/mod.rs"),
+        include_str!("../host/src/control/api/groups/mod.rs"),
+        include_str!("../host/src/control/api/projections/mod.rs"),
+        include_str!("../host/src/control/api/transactions/mod.rs"),
+    ];
+    // Older names of DTM's for what is described under its name of today, and the root of the read models below it.
+    let unsaid =
+        ["/openapi.json", "/api/dtmsvr/registerTccBranch", "/api/dtmsvr/registerXaBranch", "/projections/{name}/"];
     let routes: BTreeSet<String> = sources
         .into_iter()
         .flat_map(|source| source.split(".route(\"").skip(1))
@@ -317,9 +323,15 @@ fn every_route_of_the_api_is_described_and_every_description_answers() {
     for (path, operations) in described {
         let methods = ["get", "put", "post", "delete", "patch"];
         for method in methods {
+            if method == "get" && path.starts_with("/projections/{name}/") {
+                // The read model's, whatever else the path is for.
+                continue;
+            }
             let upper = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
             let path = path.replace("{name}", "nothing-of-this-name").replace("{gid}", "nothing-of-this-id");
-            let answer = control.send(upper, &path, &[("content-type", "application/json")], b"{}".to_vec());
+            // Nobody reads the body of a GET, and a connection with bytes unread is not kept.
+            let body = if method == "get" { Vec::new() } else { b"{}".to_vec() };
+            let answer = control.send(upper, &path, &[("content-type", "application/json")], body);
             let answers = answer.status != 405;
             assert_eq!(answers, operations.get(method).is_some(), "{method} {path}: {answer}");
         }

@@ -104,6 +104,13 @@ impl Client {
         self.send(self.agent.post(self.url(path)), "application/json", body.to_string().as_bytes())
     }
 
+    /// The answer as it came.
+    pub fn post_text(&self, path: &str, body: &Value) -> Result<String, Failure> {
+        let request = self.agent.post(self.url(path)).content_type("application/json");
+        let request = self.authorization.iter().fold(request, |request, value| request.header(AUTHORIZATION, value));
+        self.text(request.send(body.to_string().as_bytes())).map(|(_, text)| text)
+    }
+
     /// A body of another type than JSON's own, with headers.
     pub fn post_as(
         &self,

@@ -72,7 +72,7 @@ pub(super) enum LogFormat {
 }
 
 /// Which gateway a command talks to.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct ControlFlags {
     /// The gateway's control address [default: $SLUICE_CONTROL or http://127.0.0.1:9180]
     #[arg(long, value_name = "URL")]
@@ -80,6 +80,14 @@ pub(super) struct ControlFlags {
     /// A file with the operator's token, where the gateway asks for one
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+}
+
+impl ControlFlags {
+    /// With what is said elsewhere where nothing is said here.
+    pub fn or(&self, other: &Self) -> Self {
+        let (this, other) = (self.clone(), other.clone());
+        Self { control: this.control.or(other.control), token_file: this.token_file.or(other.token_file) }
+    }
 }
 
 #[derive(Debug, Subcommand)]

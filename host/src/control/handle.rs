@@ -21,7 +21,10 @@ use super::{
     supervisor::GoneInstances,
 };
 use crate::{
-    events::handlers::{EventHandlers, HandlerShown},
+    events::{
+        groups::{EventGroups, GroupShown},
+        handlers::{EventHandlers, HandlerShown},
+    },
     failover::{ActiveChecks, Monitor},
     gateway::{Gateway, ServiceSnapshot},
     model::Endpoint,
@@ -29,8 +32,8 @@ use crate::{
     registry::Registry,
     storage::Storage,
     telemetry::{
-        EndpointGauges, EventGauges, FailoverGauges, Gauges, HandlerGauges, Metrics, PluginGauges, RegistryGauges,
-        SourceGauges, TransactionGauges,
+        EndpointGauges, EventGauges, FailoverGauges, Gauges, GroupGauges, HandlerGauges, Metrics, PluginGauges,
+        RegistryGauges, SourceGauges, TransactionGauges,
     },
     transactions::Coordinator,
 };
@@ -56,6 +59,7 @@ pub struct Control {
     pub registry: Registry,
     pub transactions: Coordinator,
     pub handlers: EventHandlers,
+    pub groups: EventGroups,
     pub events: EventSide,
     pub storage: Arc<dyn Storage>,
     /// Bounds the connections that wait for the registry to change.
@@ -131,6 +135,7 @@ impl Control {
             transactions: self.transaction_gauges(),
             events: self.event_gauges(),
             handlers: self.handlers.list().iter().map(handler_gauges).collect(),
+            groups: self.groups.list().iter().map(group_gauges).collect(),
         }
     }
 
@@ -197,5 +202,22 @@ fn handler_gauges(shown: &HandlerShown) -> HandlerGauges {
         calls_made: shown.calls_made,
         faults: shown.faults,
         replayed: shown.rebuilding.as_ref().map(|rebuilding| rebuilding.progress.checkpoint.0),
+    }
+}
+
+fn group_gauges(shown: &GroupShown) -> GroupGauges {
+    let counts = shown.counts;
+    GroupGauges {
+        group: shown.name.clone(),
+        lag: shown.lag(),
+        in_flight: shown.in_flight,
+        parked: shown.parked,
+        delivered: counts.delivered,
+        settled: [
+            ("acknowledged", counts.acknowledged),
+            ("retried", counts.retried),
+            ("parked", counts.parked),
+            ("timed-out", counts.timed_out),
+        ],
     }
 }

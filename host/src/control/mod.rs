@@ -14,6 +14,7 @@ pub mod discovery;
 mod dns;
 pub mod events;
 mod ground;
+mod groups;
 pub mod handle;
 pub mod handlers;
 pub mod history;

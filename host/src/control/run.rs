@@ -22,6 +22,7 @@ use super::{
     dns::BoundDns,
     events::EventSide,
     ground::{DataDir, Ground},
+    groups,
     handle::Control,
     handlers::{HandlerSide, HandlerSideError, HandlerSideParts},
     history::{About, History, HistoryKind},
@@ -34,7 +35,7 @@ use super::{
 };
 use crate::{
     config::{self, Known},
-    events::EventStoreError,
+    events::{EventStoreError, groups::GroupsError},
     failover::{ActiveChecks, HealthFault, Monitor},
     gateway::{Gateway, StartError, StartOptions, WorkerEvent},
     model::{Clock, Config},
@@ -79,6 +80,8 @@ pub enum RunError {
     Events(#[from] EventStoreError),
     #[error(transparent)]
     Handlers(#[from] HandlerSideError),
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
     #[error("cannot listen on {address} for the control API: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot listen on {address} for DNS: {source}")]
@@ -175,6 +178,14 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         clock,
     })
     .await?;
+    let groups = groups::open(
+        Arc::clone(&storage),
+        event_side.store.clone(),
+        Arc::clone(&gateway),
+        Arc::clone(&outside),
+        Arc::clone(&handlers.directory),
+    )
+    .await?;
     let sources = Sources::new(SourceParts {
         outside,
         names: Arc::clone(&names),
@@ -220,12 +231,14 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
             tokio::task::block_in_place(|| monitor.end());
             registry.close().await;
             handlers.handlers.close().await;
+            groups.close().await;
             event_side.close().await;
             return Err(RunError::Configuration(refusal));
         }
     };
     recover(&transactions).await?;
     handlers.tidy(publisher.handler_pins()).await.map_err(HandlerSideError::from)?;
+    groups.begin();
     let (publisher, publishing) = publisher.spawn();
     let control = Arc::new(Control {
         address,
@@ -244,6 +257,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         registry,
         transactions: transactions.coordinator,
         handlers: handlers.handlers,
+        groups,
         events: event_side,
         storage,
         uploads: Semaphore::new(api::UPLOADS_MAX),
@@ -373,6 +387,7 @@ impl Running {
         // What it calls is a participant's, and asked for again after the next start.
         self.control.transactions.close().await;
         self.control.handlers.close().await;
+        self.control.groups.close().await;
         let grace = self.control.publisher.current().map(|current| current.desired.file.gateway.grace_period);
         let cut_off = self.control.gateway.shutdown(grace.unwrap_or_default()).await;
         if cut_off > 0 {

@@ -13,6 +13,7 @@
 mod append;
 pub mod cloud_events;
 mod error;
+pub mod groups;
 pub mod handlers;
 mod keys;
 mod log;

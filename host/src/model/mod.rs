@@ -31,7 +31,7 @@ pub use event::{
     check_extension_name, check_extension_text, check_text,
 };
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
-pub use names::{HandlerName, NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
+pub use names::{GroupName, HandlerName, NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};
 pub use outcome::{Completion, Outcome};
 pub use route::{HashOn, HeaderEdits, RouteConfig, RouteTarget};
 pub use service::{

@@ -83,6 +83,11 @@ label_type!(
     HandlerName,
     "handler name"
 );
+label_type!(
+    /// Name of a consumer group of events: one DNS label in lower case, since it stands in paths.
+    GroupName,
+    "group name"
+);
 
 /// One component binary of a plugin: the first 12 hex digits of its SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use super::{
     page::Page,
     process::ProcessFigures,
     registry::{
-        EndpointKey, EventGauges, Gauges, HandlerGauges, Metrics, PluginKey, RegistryGauges, SourceGauges,
+        EndpointKey, EventGauges, Gauges, GroupGauges, HandlerGauges, Metrics, PluginKey, RegistryGauges, SourceGauges,
         TransactionGauges,
     },
     totals::{EndpointTotals, PluginTotals, RouteTotals},
@@ -64,6 +64,7 @@ impl Collector for Metrics {
         encode_transactions(&mut page, &gauges.transactions)?;
         encode_events(&mut page, &gauges.events)?;
         encode_handlers(&mut page, &gauges.handlers)?;
+        encode_groups(&mut page, &gauges.groups)?;
         encode_workers(&mut page, self)?;
         encode_control(&mut page, self)?;
         encode_process(&mut page, self)
@@ -321,6 +322,20 @@ fn encode_handlers(page: &mut Page, handlers: &[HandlerGauges]) -> fmt::Result {
     page.gauge("sluice_handler_replayed_position", "Where a state that is to take over has come to.", replays)
 }
 
+fn encode_groups(page: &mut Page, groups: &[GroupGauges]) -> fmt::Result {
+    let each =
+        |of: fn(&GroupGauges) -> u64| groups.iter().map(move |group| ([("group", group.group.as_str())], of(group)));
+    let gauge = |of: fn(&GroupGauges) -> u64| each(of).map(|(labels, value)| (labels, value as f64));
+    page.gauge("sluice_group_lag_events", "Events that are not settled, or not looked at.", gauge(|of| of.lag))?;
+    page.gauge("sluice_group_in_flight_events", "Events that consumers have.", gauge(|of| of.in_flight as u64))?;
+    page.gauge("sluice_group_parked_events", "Events that were put aside.", gauge(|of| of.parked))?;
+    page.counter("sluice_group_delivered", "Deliveries to consumers.", each(|of| of.delivered))?;
+    let settled = groups.iter().flat_map(|group| {
+        group.settled.iter().map(|(how, count)| ([("group", group.group.as_str()), ("how", *how)], *count))
+    });
+    page.counter("sluice_group_settled", "What became of deliveries.", settled)
+}
+
 fn encode_events(page: &mut Page, events: &EventGauges) -> fmt::Result {
     let EventGauges { head, appended, subscribers } = events;
     page.gauge("sluice_events_head", "The last position of the order of events.", [([], *head as f64)])?;
@@ -412,7 +427,8 @@ mod tests {
     use crate::{
         model::VersionId,
         telemetry::{
-            Change, EndpointGauges, EventGauges, FailoverGauges, Gauges, HandlerGauges, PluginGauges, UNROUTED,
+            Change, EndpointGauges, EventGauges, FailoverGauges, Gauges, GroupGauges, HandlerGauges, PluginGauges,
+            UNROUTED,
         },
     };
 
@@ -476,6 +492,14 @@ mod tests {
                 faults: 2,
                 replayed: None,
             }],
+            groups: vec![GroupGauges {
+                group: "billing".parse().expect("a right name"),
+                lag: 4,
+                in_flight: 2,
+                parked: 1,
+                delivered: 9,
+                settled: [("acknowledged", 5), ("retried", 1), ("parked", 1), ("timed-out", 0)],
+            }],
         });
         metrics
     }
@@ -514,6 +538,8 @@ mod tests {
             "sluice_event_subscribers 2.0",
             r#"sluice_handler_lag_events{handler="orders"} 3.0"#,
             r#"sluice_handler_faults_total{handler="orders"} 2"#,
+            r#"sluice_group_lag_events{group="billing"} 4.0"#,
+            r#"sluice_group_settled_total{group="billing",how="acknowledged"} 5"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
         }

@@ -69,6 +69,11 @@
 //! | `sluice_handler_calls_total` | counter | `handler` | answered well |
 //! | `sluice_handler_faults_total` | counter | `handler` | traps and overruns |
 //! | `sluice_handler_replayed_position` | gauge | `handler` | of a state that is to take over, while there is one |
+//! | `sluice_group_lag_events` | gauge | `group` | events that are not settled, or not looked at |
+//! | `sluice_group_in_flight_events` | gauge | `group` | with consumers |
+//! | `sluice_group_parked_events` | gauge | `group` | put aside: an operator has to look |
+//! | `sluice_group_delivered_total` | counter | `group` | deliveries |
+//! | `sluice_group_settled_total` | counter | `group`, `how` | acknowledged, retried, parked, timed-out |
 //! | `sluice_build_info` | gauge | `version` | always 1 |
 //! | `process_cpu_seconds_total` | counter | | user and system |
 //! | `process_resident_memory_bytes` | gauge | | in RAM |
@@ -99,7 +104,7 @@ pub use exposition::{EXPOSITION_CONTENT_TYPE, exposition};
 pub use histogram::{Histogram, HistogramSnapshot, LatencySummary};
 pub use process::resident_bytes;
 pub use registry::{
-    Change, EndpointGauges, EventGauges, FailoverGauges, Gauges, HandlerGauges, Metrics, OWN_CALLS, PluginGauges,
-    RegistryGauges, SourceGauges, TransactionGauges, UNROUTED,
+    Change, EndpointGauges, EventGauges, FailoverGauges, Gauges, GroupGauges, HandlerGauges, Metrics, OWN_CALLS,
+    PluginGauges, RegistryGauges, SourceGauges, TransactionGauges, UNROUTED,
 };
 pub use totals::{EndpointTotals, PluginTotals, RouteTotals};

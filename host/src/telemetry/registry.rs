@@ -15,7 +15,7 @@ use super::{
     series::SeriesTable,
     totals::{EndpointTotals, PluginTotals, RouteTotals},
 };
-use crate::model::{HandlerName, PluginName, ServiceName, VersionId};
+use crate::model::{GroupName, HandlerName, PluginName, ServiceName, VersionId};
 
 /// Series of each kind at most. About 1 KiB a series and worker for endpoints and routes, 2 KiB for plugin
 /// versions; far above what a gateway of a few thousand services has, far below what would hurt a Prometheus.
@@ -84,6 +84,7 @@ pub struct Gauges {
     pub transactions: TransactionGauges,
     pub events: EventGauges,
     pub handlers: Vec<HandlerGauges>,
+    pub groups: Vec<GroupGauges>,
 }
 
 /// Of the registry of services.
@@ -133,6 +134,21 @@ pub struct HandlerGauges {
     pub faults: u64,
     /// How far the generation has come that is to take over, if there is one.
     pub replayed: Option<u64>,
+}
+
+/// Of a consumer group.
+#[derive(Clone, Debug)]
+pub struct GroupGauges {
+    pub group: GroupName,
+    /// Events that are not settled, or not looked at.
+    pub lag: u64,
+    pub in_flight: usize,
+    /// Events that stand aside.
+    pub parked: u64,
+    /// Since the gateway started, as the rest.
+    pub delivered: u64,
+    /// By what became of deliveries.
+    pub settled: [(&'static str, u64); 4],
 }
 
 /// Of the store of events.

@@ -27,6 +27,7 @@ pub mod script;
 pub mod slots;
 pub mod transfer;
 pub mod wait;
+pub mod webhook_receiver;
 
 pub use client::{Answer, Client};
 pub use config::{any_route, endpoints, service};
@@ -46,6 +47,7 @@ pub use raw_origin::{RawExchange, RawOrigin};
 pub use slots::SlotOrigin;
 pub use transfer::{Exchange, Version};
 pub use wait::{DEADLINE, wait_for, wait_until};
+pub use webhook_receiver::{Delivered, WebhookReceiver};
 
 /// The builder of a gateway process: `sluice!().config("…").start()`. A macro, because only the test's own
 /// crate knows where cargo put the binary.

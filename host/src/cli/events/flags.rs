@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::groups::GroupsFlags;
 use crate::{
     cli::flags::ControlFlags,
     model::{EventId, EventSource, EventType, Expected, StreamName},
@@ -17,6 +18,8 @@ pub(in crate::cli) enum EventsCommand {
     Read(ReadFlags),
     /// Follow events as they come, over restarts of the gateway, until it is interrupted
     Tail(TailFlags),
+    /// List consumer groups, or set them, take from them and settle
+    Groups(GroupsFlags),
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod append;
 mod flags;
+mod groups;
 mod read;
 mod server_sent;
 mod tail;
@@ -18,6 +19,7 @@ pub(super) fn run(command: EventsCommand, json: bool) -> Result<Output, Failure>
     match command {
         EventsCommand::Append(flags) => append::append(&Client::new(&flags.control)?, &flags),
         EventsCommand::Read(flags) => read::read(&Client::new(&flags.control)?, &flags),
+        EventsCommand::Groups(flags) => groups::run(flags),
         EventsCommand::Tail(flags) => tail::tail(&Client::new(&flags.control)?, &flags, json),
     }
 }

@@ -23,7 +23,7 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{consul, events, problem::Problem, projections, transactions};
+use super::{consul, events, groups, problem::Problem, projections, transactions};
 
 /// What a listener asks of its clients.
 #[derive(Clone, Debug)]
@@ -52,13 +52,14 @@ pub enum Caller {
     Service,
 }
 
-/// What services may do with a token of their own: register, send heartbeats, look up, use transactions, and append and read
-/// events.
+/// What services may do with a token of their own: register, send heartbeats, look up, use transactions, and append, read and
+/// consume events.
 fn is_for_services(path: &str) -> bool {
     let is_registry = is_consul(path) || path == "/register" || path.starts_with("/register/");
     is_registry
         || transactions::is_for_services(path)
         || events::is_for_services(path)
+        || groups::is_for_services(path)
         || projections::is_for_services(path)
 }
 

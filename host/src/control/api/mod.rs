@@ -5,6 +5,7 @@ mod body;
 mod consul;
 mod drain;
 mod events;
+mod groups;
 mod operation;
 mod parameters;
 mod plugins;
@@ -70,6 +71,16 @@ use problem::Problem;
         events::streams::show_retention,
         events::streams::set_retention,
         events::streams::truncate,
+        groups::list,
+        groups::show,
+        groups::settings::put,
+        groups::remove,
+        groups::take::take,
+        groups::settle::settle,
+        groups::release,
+        groups::parked,
+        groups::replay,
+        groups::reset,
         projections::list,
         projections::show,
         projections::rebuild,
@@ -127,6 +138,7 @@ pub fn router(control: Arc<Control>, access: Arc<Access>, shutting_down: watch::
         .route("/openapi.json", get(async || Json(Document::openapi())))
         .with_state(Arc::clone(&control))
         .merge(events::routes(control.events.clone(), shutting_down))
+        .merge(groups::routes(control.groups.clone()))
         .merge(projections::routes(control.handlers.clone(), control.events.clone()))
         .merge(transactions::routes(control.transactions.clone()))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path; see /openapi.json"))

@@ -24,7 +24,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, oneshot, watch},
     task::spawn_blocking,
 };
 
@@ -121,6 +121,11 @@ impl EventStore {
     /// All events at or below are visible, and nothing will ever appear there that is not there now.
     pub fn head(&self) -> Position {
         self.shared.tail.head()
+    }
+
+    /// The head, as it moves.
+    pub fn watch(&self) -> watch::Receiver<Position> {
+        self.shared.tail.watch()
     }
 
     /// What of a stream is kept from here on. What need not be kept is not shown any more in reads of the stream at once,

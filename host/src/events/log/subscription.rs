@@ -68,6 +68,18 @@ impl Subscription {
         }
     }
 
+    /// The next that fit among what is there, at most `limit`, and how far it has come; waits for nothing but the disk. Where
+    /// it has come to the head, there are no more now.
+    pub async fn next_there(&mut self, limit: usize) -> Result<Followed, ReadError> {
+        let head = *self.head.borrow_and_update();
+        if self.position >= head {
+            return Ok(Followed { events: Vec::new(), position: self.position });
+        }
+        let Found { events, position } = self.look(head, limit).await?;
+        self.position = position;
+        Ok(Followed { events, position })
+    }
+
     async fn look(&self, head: Position, limit: usize) -> Result<Found, ReadError> {
         if let Some(found) = self.store.shared.tail.after(self.position, &self.filter, limit, PAGE_BYTES_MAX) {
             return Ok(found);

@@ -1,0 +1,6 @@
+//! What groups promise.
+
+mod crashes;
+mod promises;
+mod webhooks;
+mod world;
