@@ -38,7 +38,7 @@ pub struct StreamPage {
 #[derive(Serialize, ToSchema)]
 pub struct StreamReport {
     stream: String,
-    /// Of the first event that is kept; null where none is.
+    /// Of the first event that is there; null where none is. One that is older than is kept counts until it is removed.
     first_revision: Option<u64>,
     /// Of the last event that it ever had; null where it never had one.
     last_revision: Option<u64>,
@@ -92,7 +92,9 @@ pub async fn list(State(surface): State<Arc<Surface>>, parameters: Parameters) -
 
 /// What of a stream is kept.
 #[utoipa::path(get, path = "/streams/{stream}/retention", tag = "events", params(("stream" = String, Path)),
-    responses((status = 200, body = RetentionReport), (status = 422, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = RetentionReport),
+        (status = 404, body = Problem, description = "it never had an event, and nothing is set for it"),
+        (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn show_retention(
     State(surface): State<Arc<Surface>>,
     Path(stream): Path<String>,
