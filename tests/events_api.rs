@@ -161,9 +161,11 @@ fn each_wrong_attribute_is_named_and_nothing_is_stored() {
         ("/event", ("content-type", "application/json"), "[", 400),
         ("/streams/a%20b", STRUCTURED, "{}", 422),
         ("/streams/%24a", STRUCTURED, "{}", 422),
+        ("/streams/%ff", STRUCTURED, "{}", 400),
         ("/events?colour=red", STRUCTURED, "{}", 400),
     ] {
-        send(&gateway, path, &[headers], body).expect(status);
+        let answer = send(&gateway, path, &[headers], body).expect(status);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
     }
     let large = with("data", json!("x".repeat(DATA_BYTES_MAX)));
     Refused::of(send(&gateway, "/events", &[STRUCTURED], large.to_string()).expect(413))

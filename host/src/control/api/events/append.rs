@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
-use super::{REQUEST_BYTES_MAX, Surface, media_type, stream_name};
+use super::{Named, REQUEST_BYTES_MAX, Surface, media_type};
 use crate::{
     control::api::{
         body,
@@ -95,12 +95,11 @@ pub async fn append(
         (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn append_to(
     State(surface): State<Arc<Surface>>,
-    Path(stream): Path<String>,
+    Named(stream): Named,
     parameters: Parameters,
     request: Request,
 ) -> Result<Response, Problem> {
     parameters.none()?;
-    let stream = stream_name(&stream)?;
     let expected = expected(request.headers())?;
     let placed = surface.events_of(request, Some(&stream)).await?;
     surface.append(placed, |_| expected).await

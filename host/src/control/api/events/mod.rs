@@ -21,7 +21,8 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderMap, Method, header},
+    extract::{FromRequestParts, Path},
+    http::{HeaderMap, Method, header, request::Parts},
     routing::{get, post},
 };
 use tokio::sync::{Semaphore, watch};
@@ -102,9 +103,18 @@ pub(super) struct Surface {
     shutting_down: watch::Receiver<bool>,
 }
 
-/// A stream's name in a path.
-fn stream_name(given: &str) -> Result<StreamName, Problem> {
-    given.parse().map_err(error::invalid)
+/// The stream that a path names.
+pub(super) struct Named(StreamName);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(given) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejected| Problem::new(rejected.status(), rejected.body_text()))?;
+        given.parse().map(Self).map_err(error::invalid)
+    }
 }
 
 /// What takes events away is not a service's.

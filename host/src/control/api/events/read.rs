@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -19,9 +19,9 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use utoipa::ToSchema;
 
 use super::{
-    PAGE_TIMEOUT, PAGES_MAX, Surface, error,
+    Named, PAGE_TIMEOUT, PAGES_MAX, Surface, error,
     query::{FollowQuery, Of, PageQuery, last_event_id},
-    sse, stream_name,
+    sse,
 };
 use crate::{
     control::api::{
@@ -85,11 +85,10 @@ pub async fn all(
         (status = 503, body = Problem)))]
 pub async fn one(
     State(surface): State<Arc<Surface>>,
-    Path(stream): Path<String>,
+    Named(stream): Named,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let stream = stream_name(&stream)?;
     if wants_stream(&headers) {
         let mut query = FollowQuery::read(parameters, Of::OneStream)?;
         query.filter.streams = vec![Pattern::Exact(stream.as_str().into())];
