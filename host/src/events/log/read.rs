@@ -295,7 +295,12 @@ mod tests {
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let reading = store.clone();
         let read = tokio::spawn(async move {
-            reading.on_disk(move |_| Ok(drop(ended.recv()))).await.expect("it is read");
+            let look = move |_: &dyn Snapshot| {
+                // Until the test has seen enough: then its end is gone.
+                let _ = ended.recv();
+                Ok(())
+            };
+            reading.on_disk(look).await.expect("it is read");
         });
         let turns = Arc::clone(&store.shared.disk_reads);
         while turns.available_permits() == DISK_READS_MAX {
