@@ -158,7 +158,7 @@ mod tests {
         let (ended, ends) = mpsc::channel();
         std::thread::spawn(move || {
             serving.keep_serving();
-            ended.send(lock(&serving.server).served.lock().map(|served| served.clone()).unwrap_or_default())
+            ended.send(lock(&served).clone())
         });
         assert!(ends.recv_timeout(std::time::Duration::from_millis(50)).is_err(), "it is being served");
         go_on.send(()).expect("it waits");

@@ -219,6 +219,7 @@ mod tests {
         while !sent.ends_with(end.as_bytes()) {
             let frame = body.frame().await.expect("it goes on").expect("it cannot fail");
             sent.extend(frame.into_data().expect("it is data"));
+            assert!(sent.len() < 4_096, "it does not get on: {sent:?}");
         }
         String::from_utf8(sent.into()).expect("text")
     }
