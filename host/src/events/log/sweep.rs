@@ -141,7 +141,9 @@ fn superfluous(
     for stream in streams {
         match first_removal(snapshot, &stream, now_ms) {
             Ok(removal) => removals.extend(removal),
-            Err(error @ ReadError::Damaged { .. }) => not_removed(&stream, &error),
+            Err(error @ (ReadError::Damaged { .. } | ReadError::Storage(StorageError::ReadFailed { .. }))) => {
+                not_removed(&stream, &error);
+            }
             Err(error) => return Err(error),
         }
     }

@@ -182,8 +182,10 @@ fn a_damaged_event_keeps_no_other_stream_from_being_swept() {
         }
         // Everything is there still: the next turn is some seconds away.
         damage(&storage, 3).await;
+        let batch = Batch::new().put(Space::EventIndex, keys::settings("a"), "");
+        storage.commit(batch).await.expect("it is written");
         let _store = reopened(&storage, store).await;
-        until_left(&storage, 2).await;
+        until_left(&storage, 4).await;
     });
 }
 
