@@ -161,9 +161,11 @@ fn each_wrong_attribute_is_named_and_nothing_is_stored() {
         ("/event", ("content-type", "application/json"), "[", 400),
         ("/streams/a%20b", STRUCTURED, "{}", 422),
         ("/streams/%24a", STRUCTURED, "{}", 422),
+        ("/streams/%ff", STRUCTURED, "{}", 400),
         ("/events?colour=red", STRUCTURED, "{}", 400),
     ] {
-        send(&gateway, path, &[headers], body).expect(status);
+        let answer = send(&gateway, path, &[headers], body).expect(status);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{path}");
     }
     let large = with("data", json!("x".repeat(DATA_BYTES_MAX)));
     Refused::of(send(&gateway, "/events", &[STRUCTURED], large.to_string()).expect(413))
@@ -247,6 +249,23 @@ fn a_request_over_several_streams_is_there_whole_or_not_at_all() {
     let positions: Vec<_> =
         places["events"].as_array().expect("a list").iter().map(|it| it["position"].as_u64()).collect();
     assert_eq!(positions, [Some(11), Some(12)]);
+    // What is expected of each must be true of all of them.
+    let expecting = |id: &str, expected: &str| {
+        let to = |stream: &str| with_stream(event(id, "t"), stream);
+        let headers = [BATCH, ("sluice-expected-revision", expected)];
+        send(&gateway, "/events", &headers, json!([to("y"), to("new,too")]).to_string())
+    };
+    let problem = expecting("1", "y=7").expect(409).json();
+    assert_eq!((&problem["stream"], &problem["actual_revision"]), (&json!("y"), &json!(0)), "{problem}");
+    Refused::of(expecting("1", "y=0, elsewhere=none").expect(400)).says(&["elsewhere"]);
+    expecting("1", "y=0, new%2Ctoo=none").expect(201);
+    let problem = expecting("2", "y=1, new%2Ctoo=none").expect(409).json();
+    assert_eq!((&problem["stream"], &problem["actual_revision"]), (&json!("new,too"), &json!(0)), "{problem}");
+}
+
+fn with_stream(mut event: Value, stream: &str) -> Value {
+    event["stream"] = json!(stream);
+    event
 }
 
 #[test]

@@ -94,6 +94,22 @@ fn lines_are_appended_in_their_order_however_many_there_are() {
     refused(&gateway, &["read", "--stream", "nobody"], "", 4, "never had an event");
 }
 
+#[test]
+fn what_is_expected_holds_for_all_of_a_file_and_a_failure_says_how_far_it_came() {
+    let gateway = sluice!().start();
+    done(&gateway, &["append", "-", "--stream", "s"], &lines(0..1_000));
+    done(&gateway, &["append", "--stream", "s", "--type", "t", "--id", "between"], "");
+    // The first thousand are there already, and another event stands behind them.
+    let expecting = |expected| ["append", "-", "--stream", "s", "--expected", expected];
+    refused(&gateway, &expecting("none"), &lines(0..1_500), 4, "expected at revision 999, and is at revision 1000");
+    let told = "1000 events before it are appended: the last, 999 is at s@999, position 1000";
+    refused(&gateway, &expecting("none"), &lines(0..1_500), 4, told);
+    for expected in ["exists", "any"] {
+        done(&gateway, &expecting(expected), &lines(0..1_500));
+    }
+    assert_eq!(gateway.metric("sluice_events_appended_total", &[]), 1_501.0);
+}
+
 /// One that runs on until it has seen enough.
 struct Tail {
     child: Child,

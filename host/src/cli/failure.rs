@@ -52,6 +52,15 @@ impl Failure {
         failure
     }
 
+    /// With what had been done before it.
+    pub fn after(mut self, done: impl Display) -> Self {
+        self.lines.push(format!("  {done}"));
+        if let Value::Object(json) = &mut self.json {
+            json.insert("before".to_owned(), done.to_string().into());
+        }
+        self
+    }
+
     /// What failed, in a sentence.
     pub fn first_line(&self) -> &str {
         self.lines.first().map_or("", |line| line.trim_start_matches("sluice: "))

@@ -12,7 +12,7 @@ pub enum AppendError {
     #[error("stream {stream} was expected at revision {expected}, and {}", standing(*.actual))]
     Conflict { stream: StreamName, expected: Expected, actual: Option<u64> },
     /// The same id, and not the same event.
-    #[error("stream {stream} has another event with the id \"{id}\", of another source, type, subject or data")]
+    #[error("stream {stream} has another event with the id \"{id}\", of another source, type, subject, data or schema")]
     IdTaken { stream: StreamName, id: EventId },
     #[error("event {index} of stream {stream}: {problem}")]
     Invalid { stream: StreamName, index: usize, problem: EventProblem },

@@ -61,15 +61,24 @@ pub fn encode(event: &Event) -> Bytes {
     Bytes::from(bytes.expect("memory takes all that is written, and nothing of it refuses to be"))
 }
 
+/// When the event was appended, without reading the rest of it.
+pub fn recorded_ms(bytes: &[u8]) -> Result<u64, String> {
+    Ok(head(bytes)?.0.recorded_ms)
+}
+
+/// What a filter asks for, and what stands behind it.
+fn head(bytes: &[u8]) -> Result<(Head<'_>, &[u8]), String> {
+    let Some((&FORMAT, bytes)) = bytes.split_first() else { return Err("it is not in format 1".to_owned()) };
+    postcard::take_from_bytes(bytes).map_err(|error| error.to_string())
+}
+
 /// None: the filter does not want it.
 pub fn decode(position: Position, bytes: &[u8], filter: &Filter) -> Result<Option<Event>, String> {
-    let Some((&FORMAT, bytes)) = bytes.split_first() else { return Err("it is not in format 1".to_owned()) };
-    let failed = |error: postcard::Error| error.to_string();
-    let (head, bytes) = postcard::take_from_bytes::<Head<'_>>(bytes).map_err(failed)?;
+    let (head, bytes) = head(bytes)?;
     if !filter.admits(head.event_type, head.stream) {
         return Ok(None);
     }
-    let rest = postcard::from_bytes::<Rest>(bytes).map_err(failed)?;
+    let rest = postcard::from_bytes::<Rest>(bytes).map_err(|error| error.to_string())?;
     let Rest { id, source, subject, time, content_type, schema, extensions, data } = rest;
     let event_type = head.event_type.parse().map_err(|problem: crate::model::EventProblem| problem.to_string())?;
     let stream: StreamName = head.stream.parse().map_err(|problem: crate::model::EventProblem| problem.to_string())?;
@@ -106,7 +115,8 @@ impl IdRecord {
     }
 }
 
-/// By which a repetition is told from another event of the same id: its author's clock and its traces may have gone on.
+/// By which a repetition is told from another event of the same id: its author's clock and its traces (extension
+/// attributes) may have gone on.
 /// XXH3 takes the data at the speed of memory; 64 bits are enough against mistakes, which is what this is for.
 pub fn digest(draft: &Draft) -> u64 {
     let mut hash = Xxh3Default::new();
@@ -119,6 +129,9 @@ pub fn digest(draft: &Draft) -> u64 {
     for text in [&draft.subject, &draft.content_type] {
         // No text is empty, so that none given is another length than any.
         part(text.as_deref().unwrap_or_default().as_bytes());
+    }
+    if let Some(schema) = &draft.schema {
+        part(schema.as_bytes());
     }
     part(&draft.data);
     hash.digest()

@@ -270,7 +270,7 @@ pub struct Draft {
     pub content_type: Option<Arc<str>>,
     /// `dataschema`.
     pub schema: Option<Arc<str>>,
-    /// By name: a-z and 0-9, at most 20 characters.
+    /// By name: a-z and 0-9, at most [`EXTENSION_NAME_LEN_MAX`] characters.
     pub extensions: Vec<(Arc<str>, Extension)>,
     /// Empty where there is none.
     pub data: Bytes,
@@ -279,8 +279,12 @@ pub struct Draft {
 /// Names of extension attributes that the store gives itself, whatever an author gave.
 pub const OWN_EXTENSIONS: [&str; 3] = ["stream", "revision", "position"];
 
-/// Longest name of an extension attribute: "SHOULD NOT exceed 20 characters" (CloudEvents 1.0.2, "Naming Conventions").
-pub const EXTENSION_NAME_LEN_MAX: usize = 20;
+/// Longest name of an extension attribute. "SHOULD NOT exceed 20 characters" (CloudEvents 1.0.2, "Naming Conventions") forbids
+/// none that does; a header takes this much and more.
+pub const EXTENSION_NAME_LEN_MAX: usize = 64;
+
+/// Members that an event in JSON may have.
+pub const MEMBERS_MAX: usize = CONTEXT_ATTRIBUTES.len() + OWN_EXTENSIONS.len() + EXTENSIONS_MAX;
 
 const CONTEXT_ATTRIBUTES: [&str; 10] =
     ["specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data", "data_base64"];
@@ -350,7 +354,7 @@ fn weight(value: &Extension) -> usize {
 }
 
 /// `type/subtype`, with parameters behind it (RFC 9110, 8.3.1), in characters that a header carries as they are.
-fn is_media_type(text: &str) -> bool {
+pub fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or_default().trim();
     let is_token = |part: &str| {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -384,7 +388,7 @@ pub fn check_extension_text(attribute: &str, text: &str) -> Result<(), EventProb
 pub fn check_extension_name(name: &str) -> Result<(), EventProblem> {
     let fits = (1..=EXTENSION_NAME_LEN_MAX).contains(&name.len());
     let rule = if !fits || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
-        "names of attributes are 1 to 20 characters of a-z and 0-9"
+        "names of attributes are 1 to 64 characters of a-z and 0-9"
     } else if CONTEXT_ATTRIBUTES.contains(&name) || OWN_EXTENSIONS.contains(&name) {
         "is no name for an extension attribute"
     } else {

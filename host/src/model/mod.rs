@@ -27,8 +27,8 @@ pub use config::{
 pub use endpoint::{AddressError, Connected, Endpoint, EndpointSpec, EndpointState, Fitness, HostPort, InFlight, Slot};
 pub use event::{
     CAUSATION_DEPTH_MAX, DATA_BYTES_MAX, Draft, Event, EventId, EventProblem, EventSource, EventTime, EventType,
-    Expected, Extension, Filter, OWN_EXTENSIONS, PATTERNS_MAX, Pattern, Position, Retention, StreamName,
-    check_extension_name, check_extension_text, check_text,
+    Expected, Extension, Filter, MEMBERS_MAX, OWN_EXTENSIONS, PATTERNS_MAX, Pattern, Position, Retention, StreamName,
+    check_extension_name, check_extension_text, check_text, is_media_type,
 };
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
 pub use names::{GroupName, HandlerName, NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};

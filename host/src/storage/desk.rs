@@ -67,20 +67,27 @@ impl<A, S> Desk<A, S> {
         self.came.notify_one();
     }
 
-    /// On a thread of its own: until it is closed and nothing waits.
+    /// On a thread of its own: until it is closed, nothing waits, and nothing is served any more elsewhere.
     pub fn keep_serving(&self) {
         while self.something_came() {
             self.serve_queued(lock(&self.server));
         }
+        drop(lock(&self.server));
     }
 
-    /// Something beside the queue, of which what waits may be made a part.
-    pub fn with<R>(&self, serve: impl FnOnce(&mut S, &mut VecDeque<A>) -> R) -> R {
+    /// Something beside the queue, of which what waits may be made a part; None where it is closed.
+    pub fn with<R>(&self, serve: impl FnOnce(&mut S, &mut VecDeque<A>) -> R) -> Option<R> {
         let mut server = lock(&self.server);
-        let mut asked = lock(&self.queue).take();
+        let mut asked = {
+            let mut queue = lock(&self.queue);
+            if queue.is_closed {
+                return None;
+            }
+            queue.take()
+        };
         let served = serve(&mut server, &mut asked);
         self.leave(server, asked);
-        served
+        Some(served)
     }
 
     fn serve_queued(&self, mut server: MutexGuard<'_, S>) {
@@ -194,5 +201,40 @@ mod tests {
         desk.close();
         assert_eq!(next(), [5]);
         thread.join().expect("it ends");
+    }
+
+    /// Serves once something comes for it.
+    struct Slow {
+        begun: mpsc::Sender<()>,
+        goes_on: mpsc::Receiver<()>,
+        served: Arc<Mutex<Vec<u8>>>,
+    }
+
+    #[test]
+    fn it_is_closed_once_what_is_served_elsewhere_is_served() {
+        let ((begun, begins), (go_on, goes_on)) = (mpsc::channel(), mpsc::channel());
+        let served = Arc::default();
+        let slow = Slow { begun, goes_on, served: Arc::clone(&served) };
+        let desk = Arc::new(Desk::new(slow, |slow, asked: &mut VecDeque<u8>| {
+            slow.begun.send(()).expect("the test waits for it");
+            slow.goes_on.recv().expect("the test lets it go on");
+            lock(&slow.served).extend(asked.drain(..));
+        }));
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("it starts");
+        let asking = Arc::clone(&desk);
+        let asker = runtime.spawn(async move { asking.ask(7) });
+        begins.recv().expect("it is served by whoever asked");
+        desk.close();
+        let serving = Arc::clone(&desk);
+        let (ended, ends) = mpsc::channel();
+        std::thread::spawn(move || {
+            serving.keep_serving();
+            ended.send(lock(&served).clone())
+        });
+        assert!(ends.recv_timeout(std::time::Duration::from_millis(50)).is_err(), "it is being served");
+        go_on.send(()).expect("it waits");
+        assert_eq!(ends.recv().expect("it ends"), [7]);
+        runtime.block_on(asker).expect("it ends");
+        assert_eq!(desk.with(|_, _| ()), None, "it is closed");
     }
 }

@@ -114,7 +114,7 @@ async fn begin(
     // What it begins with goes into the same commit.
     driver.step();
     let submitted = Arc::clone(&driver.submitted);
-    let told = driver.outcome_to_tell();
+    let told = driver.outcome_to_tell()?;
     match core.journal.begin(&gid, &submitted, driver.current(), told).await {
         Ok(()) => {
             Counts::add(&core.counts.begun);

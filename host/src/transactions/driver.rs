@@ -26,7 +26,7 @@ use crate::{
     events::StreamAppend,
     model::{
         backoff,
-        transaction::{Decision, Reference},
+        transaction::{Decision, Reference, Step},
     },
 };
 
@@ -88,6 +88,8 @@ pub struct Driver {
     pub(super) unkept: bool,
     /// What the steps that are not in the store will bring about.
     pending: Moved,
+    /// As it was before a decision that tells events and is not in the store.
+    undecided: Option<Box<(Machine, Standing)>>,
     /// Why it does not go on, and when it is tried again.
     held_up: Option<(String, Instant)>,
 }
@@ -117,6 +119,7 @@ impl Driver {
             waiters: Vec::new(),
             unkept: false,
             pending: Moved::default(),
+            undecided: None,
             held_up: None,
         }
     }
@@ -213,7 +216,15 @@ impl Driver {
             self.tell_waiters();
         }
         if self.unkept {
-            match self.keep(has_time).await {
+            let mut kept = self.keep(has_time).await;
+            if let Err(NotKept::Error(refused)) = &kept
+                && refused.is_of_events()
+            {
+                let refused = refused.to_string();
+                self.take_back_decision(refused);
+                kept = self.keep(false).await;
+            }
+            match kept {
                 Ok(()) => self.carry_out(),
                 Err(NotKept::Conflict) => {
                     self.hold_up("its record in the store is not the one that it left".to_owned())
@@ -221,6 +232,15 @@ impl Driver {
                 Err(NotKept::Error(error)) => self.hold_up(error.to_string()),
             }
         }
+    }
+
+    /// Without its events there is no decision, and repeating it would bring none: somebody has to look.
+    fn take_back_decision(&mut self, refused: String) {
+        if let Some(before) = self.undecided.take() {
+            (self.machine, self.standing) = *before;
+        }
+        self.pending = Moved::default();
+        self.endanger(refused);
     }
 
     /// Asks the protocol until it waits. What comes of it is in `pending`, and not to be done before it is durable.
@@ -235,6 +255,9 @@ impl Driver {
                     Ok(step) => step,
                     Err(error) => return self.endanger(format!("its protocol failed: {error}")),
                 };
+            if matches!(step, Step::Decide(_)) && outcome::asks_for_events(&self.submitted.first.request) {
+                self.undecided = Some(Box::new((self.machine.clone(), self.standing.clone())));
+            }
             match self.machine.take(&step) {
                 Err(violation) => return self.endanger(format!("{violation} (its answer: {step:?})")),
                 Ok(Taken::Nothing) if self.waits_for_nothing() => {
@@ -296,7 +319,7 @@ impl Driver {
     pub(super) async fn keep(&mut self, has_time: bool) -> Result<(), NotKept> {
         let (core, gid) = (Arc::clone(&self.core), self.gid.clone());
         let ended = self.machine.facts().ended.is_some();
-        let told = self.outcome_to_tell();
+        let told = self.outcome_to_tell().map_err(NotKept::Error)?;
         let tells = !told.is_empty();
         let standing = self.current();
         let kept = if ended {
@@ -313,17 +336,20 @@ impl Driver {
     }
 
     /// What the decision appends, if there is one and its events are not there yet; they are from the next commit on.
-    pub(super) fn outcome_to_tell(&mut self) -> Vec<StreamAppend> {
-        let Some(decision) = self.machine.facts().decision else { return Vec::new() };
-        if std::mem::replace(&mut self.standing.outcome_told, true) {
-            return Vec::new();
-        }
-        outcome::appends(&self.gid, &self.submitted.first.request, decision)
+    pub(super) fn outcome_to_tell(&mut self) -> Result<Vec<StreamAppend>, TransactionError> {
+        let Some(decision) = self.machine.facts().decision.filter(|_| !self.standing.outcome_told) else {
+            return Ok(Vec::new());
+        };
+        let begun = (&self.gid, self.standing.created_ms);
+        let told = outcome::appends(begun, &self.submitted.first.request, decision)?;
+        self.standing.outcome_told = true;
+        Ok(told)
     }
 
     /// What is durable now happens.
     pub(super) fn carry_out(&mut self) {
         self.unkept = false;
+        self.undecided = None;
         let Moved { started, decided, hazard, ended } = std::mem::take(&mut self.pending);
         self.make_known(hazard, ended);
         if decided || !self.machine.is_going() {
@@ -357,6 +383,7 @@ impl Driver {
     /// Those that are not durable, and are not going to be.
     pub(super) fn forget_steps(&mut self) {
         self.unkept = false;
+        self.undecided = None;
         self.pending = Moved::default();
     }
 

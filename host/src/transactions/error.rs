@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Gid, Status};
-use crate::{events::AppendError, plugin::Fault, storage::StorageError};
+use crate::{events::AppendError, model::EventProblem, plugin::Fault, storage::StorageError};
 
 /// One thing wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum TransactionError {
     /// The events of its outcome are not taken, and without them there is no outcome.
     #[error("the events of the transaction's outcome cannot be appended: {0}")]
     EventsRefused(AppendError),
+    #[error("event {nth} of the transaction's outcome is not right any more: {problem}")]
+    EventWrong { nth: usize, problem: EventProblem },
     #[error("the store of transactions cannot be read: {0}")]
     Unreadable(StorageError),
     #[error("the record {key:?} of transactions cannot be read: {reason}; bring data_dir/store back from a backup")]
@@ -66,6 +68,11 @@ pub enum TransactionError {
 impl TransactionError {
     pub fn field(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldProblem::new(pointer, message)])
+    }
+
+    /// The outcome's events are refused, as they would be each time.
+    pub fn is_of_events(&self) -> bool {
+        matches!(self, Self::EventsRefused(_) | Self::EventWrong { .. })
     }
 }
 

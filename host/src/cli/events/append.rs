@@ -4,7 +4,6 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read, stdin},
     path::Path,
-    time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +20,7 @@ use crate::{
         APPEND_BYTES_MAX, EVENTS_MAX,
         cloud_events::{BATCH_TYPE, SPEC_VERSION},
     },
-    model::{EventId, Expected},
+    model::{EventId, Expected, Wall},
 };
 
 /// Of one append, as JSON: with an event more it is still taken.
@@ -48,7 +47,7 @@ pub(super) fn append(client: &Client, flags: &AppendFlags) -> Result<Output, Fai
     let mut sender = Sender { client, flags, expected: flags.expected, lines: Vec::new(), answers: Vec::new() };
     match &flags.file {
         None => sender.send(&from_flags(flags)?)?,
-        Some(file) => sender.send_file(file)?,
+        Some(file) => sender.send_file(file).map_err(|failure| sender.told_before(failure))?,
     }
     Ok(Output::new(sender.lines.join("\n"), json!({"events": sender.answers})))
 }
@@ -56,7 +55,7 @@ pub(super) fn append(client: &Client, flags: &AppendFlags) -> Result<Output, Fai
 struct Sender<'c> {
     client: &'c Client,
     flags: &'c AppendFlags,
-    /// Of the next append: after the first the revision that it left.
+    /// Of the next append: where one revision is expected, after the first the one that it left.
     expected: Option<Expected>,
     lines: Vec<String>,
     answers: Vec<Value>,
@@ -72,7 +71,7 @@ impl Sender<'_> {
         let expected = self.expected.map(|expected| ("Sluice-Expected-Revision", expected.to_string()));
         let answer = self.client.post_as(&path, BATCH_TYPE, expected.as_slice(), batch.as_bytes())?;
         let Appended { events } = understood(&answer)?;
-        if let (Some(_), Some(last)) = (self.expected, events.last()) {
+        if let (Some(Expected::NoStream | Expected::Revision(_)), Some(last)) = (self.expected, events.last()) {
             self.expected = Some(Expected::Revision(last.revision));
         }
         for Place { id, stream, revision, position, duplicate } in events {
@@ -81,6 +80,16 @@ impl Sender<'_> {
         }
         self.answers.extend(answer["events"].as_array().cloned().unwrap_or_default());
         Ok(())
+    }
+
+    /// A failure, and how far it had come.
+    fn told_before(&self, failure: Failure) -> Failure {
+        match self.lines.last() {
+            Some(last) => {
+                failure.after(format_args!("{} events before it are appended: the last, {last}", self.lines.len()))
+            }
+            None => failure,
+        }
     }
 
     fn send_file(&mut self, path: &Path) -> Result<(), Failure> {
@@ -137,7 +146,7 @@ fn from_flags(flags: &AppendFlags) -> Result<String, Failure> {
     }
     let event = Event {
         specversion: SPEC_VERSION,
-        id: flags.id.clone().unwrap_or_else(new_id),
+        id: flags.id.clone().unwrap_or_else(|| EventId::made_up(Wall::start().now_ms(), fastrand::u128(..))),
         source: flags.source.as_str(),
         event_type: flags.event_type.as_ref().map(|event_type| event_type.as_str()),
         subject: flags.subject.as_deref(),
@@ -158,9 +167,4 @@ fn data_of(data: &str, content_type: &str) -> Result<Box<RawValue>, Failure> {
         return RawValue::from_string(data.to_owned()).map_err(wrong);
     }
     serde_json::to_string(data).and_then(RawValue::from_string).map_err(wrong)
-}
-
-fn new_id() -> EventId {
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    EventId::made_up(u64::try_from(unix.as_millis()).unwrap_or(u64::MAX), fastrand::u128(..))
 }

@@ -120,7 +120,8 @@ async fn serve_connection(
     }
 }
 
-async fn until_true(shutdown: &mut watch::Receiver<bool>) {
+/// Until it is shutting down.
+pub(super) async fn until_true(shutdown: &mut watch::Receiver<bool>) {
     // An error means that the sender is gone, which is a shutdown too.
     drop(shutdown.wait_for(|&shutdown| shutdown).await);
 }

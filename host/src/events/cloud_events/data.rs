@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use crate::model::Draft;
+use crate::model::{Draft, is_media_type};
 
 /// Of data in JSON without `datacontenttype`.
 pub const DEFAULT_TYPE: &str = "application/json";
@@ -19,13 +19,13 @@ pub enum Kind {
     Other,
 }
 
-/// None: it is no media type as in RFC 2046 (`type/subtype`, and parameters behind a `;`).
-pub fn kind(content_type: &str) -> Option<Kind> {
-    let (kind, subtype) = essence(content_type).split_once('/')?;
-    let is_token = |part: &str| !part.is_empty() && part.bytes().all(is_token_byte);
-    if !is_token(kind) || !is_token(subtype) {
+/// None: it is no media type.
+fn kind(content_type: &str) -> Option<Kind> {
+    if !is_media_type(content_type) {
         return None;
     }
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let (kind, subtype) = essence.split_once('/')?;
     let suffix = subtype.rsplit('+').next().unwrap_or(subtype);
     Some(if suffix.eq_ignore_ascii_case("json") {
         Kind::Json
@@ -39,16 +39,6 @@ pub fn kind(content_type: &str) -> Option<Kind> {
 /// Whether data of this type stands in JSON as it is.
 pub fn is_json(content_type: &str) -> bool {
     kind(content_type) == Some(Kind::Json)
-}
-
-/// Without parameters.
-fn essence(content_type: &str) -> &str {
-    content_type.split(';').next().unwrap_or_default().trim()
-}
-
-/// RFC 9110, 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// How an event's data stands in JSON.

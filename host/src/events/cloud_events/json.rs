@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -16,7 +16,10 @@ use super::{
     problem::Problems,
     reading::{Given, Reading},
 };
-use crate::model::{Event, EventTime, Extension, StreamName};
+use crate::{
+    events::append::EVENTS_MAX,
+    model::{Event, EventProblem, EventTime, Extension, MEMBERS_MAX, StreamName},
+};
 
 /// Structured mode. Everything goes to `one_stream` where there is one.
 ///
@@ -40,18 +43,24 @@ pub fn read_one(body: &[u8], one_stream: Option<&StreamName>) -> Result<Placed, 
 /// Each attribute of each event that is wrong; then none of them is taken.
 pub fn read_batch(body: &[u8], one_stream: Option<&StreamName>) -> Result<Vec<Placed>, Refused> {
     let raw: &RawValue = parsed(body)?;
-    let Ok(events) = serde_json::from_str::<Vec<&RawValue>>(raw.get()) else {
+    let Ok(Events { events, given }) = serde_json::from_str(raw.get()) else {
         return Err(Refused::Shape("a JSON array of events"));
     };
+    if given > EVENTS_MAX {
+        return Err(Refused::Count { given, max: EVENTS_MAX });
+    }
     let mut problems = Problems::default();
     let mut placed = Vec::with_capacity(events.len());
     for (nth, raw) in events.into_iter().enumerate() {
+        if problems.is_full() {
+            break;
+        }
         let pointer = format!("/{nth}");
         let before = problems.count();
         match read(raw, &pointer, one_stream, &mut problems) {
             Some(event) => placed.push(event),
             None if problems.count() == before => {
-                let rule = crate::model::EventProblem::new("event", "must be a JSON object");
+                let rule = EventProblem::new("event", "must be a JSON object");
                 problems.add(pointer, rule);
             }
             None => {}
@@ -65,7 +74,43 @@ fn parsed(body: &[u8]) -> Result<&RawValue, Refused> {
     serde_json::from_str(text).map_err(|error| Refused::NotJson(error.to_string()))
 }
 
-/// The members of a JSON object as they came and in their order, also those of the same name.
+/// The elements of a JSON array: those that one append may have, and how many there are.
+struct Events<'a> {
+    events: Vec<&'a RawValue>,
+    given: usize,
+}
+
+impl<'de> Deserialize<'de> for Events<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Events<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Events<'de>, A::Error> {
+                let mut events = Vec::new();
+                while events.len() < EVENTS_MAX
+                    && let Some(event) = seq.next_element()?
+                {
+                    events.push(event);
+                }
+                let mut given = events.len();
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    given += 1;
+                }
+                Ok(Events { events, given })
+            }
+        }
+
+        deserializer.deserialize_seq(Collect)
+    }
+}
+
+/// The members of a JSON object as they came and in their order, also those of the same name; at most [`MEMBERS_MAX`].
 pub struct Members<'a>(pub Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -82,6 +127,9 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
                 let mut members = Vec::with_capacity(12);
                 while let Some(member) = map.next_entry()? {
+                    if members.len() == MEMBERS_MAX {
+                        return Err(A::Error::custom(format_args!("it has more than {MEMBERS_MAX} members")));
+                    }
                     members.push(member);
                 }
                 Ok(Members(members))
@@ -94,7 +142,15 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 /// None where it is no object, or where something of it is wrong, which is told.
 fn read(raw: &RawValue, pointer: &str, one_stream: Option<&StreamName>, problems: &mut Problems) -> Option<Placed> {
-    let Members(mut members) = serde_json::from_str(raw.get()).ok()?;
+    let Members(mut members) = match serde_json::from_str(raw.get()) {
+        Ok(members) => members,
+        Err(error) => {
+            if raw.get().starts_with('{') {
+                problems.add(pointer.to_owned(), EventProblem::new("event", error.to_string()));
+            }
+            return None;
+        }
+    };
     // "Unset attributes MAY be encoded to the JSON value of null" (JSON format, 2.2).
     members.retain(|(_, value)| value.get() != "null");
     let mut reading = Reading::new(problems, Some(pointer));

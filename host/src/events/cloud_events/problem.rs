@@ -18,6 +18,8 @@ pub enum Refused {
     NotJson(String),
     #[error("the body must be {0}")]
     Shape(&'static str),
+    #[error("an append has 1 to {max} events, and this one {given}")]
+    Count { given: usize, max: usize },
     /// Each that is wrong, in the order of the events. `too_large`: where nothing else is wrong than that there is too much.
     #[error("{} of the attributes {} wrong", .problems.len(), if .problems.len() == 1 { "is" } else { "are" })]
     Attributes { problems: Vec<AttributeProblem>, too_large: bool },
@@ -50,6 +52,11 @@ impl Problems {
 
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()
+    }
+
+    /// Whether what is found from here on would not be told.
+    pub fn is_full(&self) -> bool {
+        self.found.len() >= PROBLEMS_MAX
     }
 
     pub fn count(&self) -> usize {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Placed, SPEC_VERSION, data::kind, problem::Problems};
+use super::{Placed, SPEC_VERSION, problem::Problems};
 use crate::model::{
     DATA_BYTES_MAX, Draft, EventId, EventProblem, EventSource, EventTime, EventType, Extension, OWN_EXTENSIONS,
-    StreamName, check_extension_name, check_extension_text, check_text,
+    StreamName, check_extension_name, check_extension_text, check_text, is_media_type,
 };
 
 /// What has been read of an event.
@@ -84,7 +84,7 @@ impl<'p> Reading<'p> {
             "stream" => self.stream = self.parsed(name, &text),
             "subject" => self.subject = self.checked(name, text, None),
             "datacontenttype" => {
-                let rule = kind(&text).is_none().then_some("must be a media type, such as application/json");
+                let rule = (!is_media_type(&text)).then_some("must be a media type, such as application/json");
                 self.content_type = self.checked(name, text, rule);
             }
             "dataschema" => {

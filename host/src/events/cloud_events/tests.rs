@@ -126,6 +126,33 @@ fn a_batch_with_one_wrong_event_is_refused_with_its_place() {
 }
 
 #[test]
+fn what_is_more_than_an_append_or_an_event_may_have_is_not_looked_at() {
+    let batch = |events: usize| read_batch(format!("[{}{{}}]", "{},".repeat(events - 1)).as_bytes(), None);
+    assert_eq!(batch(100_000), Err(Refused::Count { given: 100_000, max: 1_000 }));
+    let told = said(batch(1_000));
+    assert_eq!((told.len(), told[99].0.as_str()), (100, "/24/type"));
+    let members: Vec<_> = (0..100_000).map(|nth| format!("\"a{nth}\":1")).collect();
+    let told = said(read_one(format!("{{{}}}", members.join(",")).as_bytes(), None));
+    assert_eq!(told.len(), 1, "each was compared with each before it");
+    assert!(told[0].0.is_empty() && told[0].1.contains("more than 45 members"), "{told:?}");
+    let told = said(read_batch(format!("[{{{}}}]", members.join(",")).as_bytes(), None));
+    assert_eq!(told[0].0, "/0");
+}
+
+#[test]
+fn a_long_name_of_an_extension_is_legal() {
+    let long = "a".repeat(64);
+    assert_eq!(structured(&with(&long, json!("x"))).expect("right").draft.extensions.len(), 1);
+    assert!(structured(&with(&format!("{long}a"), json!("x"))).is_err());
+}
+
+#[test]
+fn a_media_type_that_no_header_carries_is_named_where_it_stands() {
+    let told = said(structured(&with("datacontenttype", json!("text/plain; a=\u{fc}"))));
+    assert_eq!(told[0].0, "/datacontenttype", "{told:?}");
+}
+
+#[test]
 fn headers_that_are_wrong_are_named() {
     for (more, says) in [
         (&[("ce-id", "absent")][..], "ce-id: is missing"),

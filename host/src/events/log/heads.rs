@@ -4,7 +4,7 @@ use std::{collections::HashMap, ops::ControlFlow};
 
 use crate::{
     events::{error::ReadError, keys, record::StreamRecord},
-    model::StreamName,
+    model::{Position, StreamName},
     storage::{Order, Snapshot, Space, StorageError},
 };
 
@@ -26,18 +26,29 @@ impl Head {
         self.next.checked_sub(1)
     }
 
-    pub fn read(snapshot: &dyn Snapshot, stream: &StreamName) -> Result<Self, ReadError> {
+    /// As it is with what stands at or below a position.
+    pub fn read(snapshot: &dyn Snapshot, stream: &StreamName, visible: Position) -> Result<Self, ReadError> {
         let record = snapshot.get(Space::EventIndex, &keys::settings(stream.as_str()))?;
         let record = record.map(|bytes| StreamRecord::from_bytes(&bytes)).transpose();
         let record = record.map_err(|reason| damaged(stream, &reason))?;
-        let mut last = None;
+        let (mut last, mut beyond) = (None, None);
         let revisions = keys::revisions(stream.as_str(), 0, u64::MAX);
-        snapshot.walk(Space::EventIndex, revisions, Order::Backward, &mut |key, _| {
-            last = keys::stream_and_revision(key).map(|(_, revision)| revision);
+        snapshot.walk(Space::EventIndex, revisions, Order::Backward, &mut |key, value| {
+            let revision = keys::stream_and_revision(key).map(|(_, revision)| revision);
+            if keys::position(value).is_some_and(|position| position > visible) {
+                beyond = revision;
+                return ControlFlow::Continue(());
+            }
+            last = revision;
             ControlFlow::Break(())
         })?;
-        let floor = record.map_or(0, |record| record.next_revision);
-        Ok(Self { next: last.map_or(0, |last| last + 1).max(floor), record })
+        let next = match beyond {
+            // Revisions have no gap.
+            Some(first) => first,
+            // Where no event is left, the record knows where they go on.
+            None => last.map_or(0, |last| last + 1).max(record.map_or(0, |record| record.next_revision)),
+        };
+        Ok(Self { next, record })
     }
 }
 
@@ -62,7 +73,7 @@ impl Heads {
         }
         let head = match self.old.remove(stream) {
             Some(head) => head,
-            None => Head::read(snapshot, stream)?,
+            None => Head::read(snapshot, stream, Position(u64::MAX))?,
         };
         self.set(stream.clone(), head);
         Ok(head)
@@ -75,8 +86,14 @@ impl Heads {
         self.young.insert(stream, head);
     }
 
-    /// What was decided may not have happened: the disk is asked again.
-    pub fn forget(&mut self) {
+    /// What was decided has not happened: the disk is asked again.
+    pub fn forget(&mut self, stream: &StreamName) {
+        self.young.remove(stream);
+        self.old.remove(stream);
+    }
+
+    /// The same, where it is not known of which.
+    pub fn forget_all(&mut self) {
         *self = Self::default();
     }
 }

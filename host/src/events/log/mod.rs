@@ -19,6 +19,7 @@ mod tail;
 mod writer;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     thread::JoinHandle,
 };
@@ -63,7 +64,7 @@ struct Shared {
     wall: Wall,
     tail: Arc<Tail>,
     room: Arc<Semaphore>,
-    disk_reads: Semaphore,
+    disk_reads: Arc<Semaphore>,
     appended: Arc<AtomicU64>,
     /// None once closed.
     writer: Mutex<Option<Running>>,
@@ -98,7 +99,7 @@ impl EventStore {
             wall,
             tail,
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
-            disk_reads: Semaphore::new(DISK_READS_MAX),
+            disk_reads: Arc::new(Semaphore::new(DISK_READS_MAX)),
             appended,
             writer: Mutex::default(),
         });
@@ -129,7 +130,7 @@ impl EventStore {
     }
 
     /// What of a stream is kept from here on. What need not be kept is not shown any more in reads of the stream at once,
-    /// and in reads of everything once it is removed, which takes some seconds.
+    /// and in reads of everything once it is removed: that begins within some seconds, and goes on until nothing is left.
     pub async fn set_retention(&self, stream: StreamName, retention: Retention) -> Result<(), AppendError> {
         let (answer, answered) = oneshot::channel();
         let weight = stream.as_str().len();
@@ -191,10 +192,10 @@ fn check(append: &Append) -> Result<(), AppendError> {
     if append.depth > CAUSATION_DEPTH_MAX {
         return Err(AppendError::TooDeep { depth: append.depth, max: CAUSATION_DEPTH_MAX });
     }
-    let streams = append.streams.iter().enumerate();
-    for (nth, of) in streams {
-        if append.streams[..nth].iter().any(|other| other.stream == of.stream) {
-            return Err(AppendError::StreamTwice(of.stream.clone()));
+    if append.streams.len() > 1 {
+        let mut seen = HashSet::with_capacity(append.streams.len());
+        if let Some(twice) = append.streams.iter().find(|of| !seen.insert(&of.stream)) {
+            return Err(AppendError::StreamTwice(twice.stream.clone()));
         }
     }
     Ok(())

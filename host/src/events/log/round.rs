@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{
     heads::{Head, Heads},
+    sweep::Removal,
     writer::Claim,
 };
 use crate::{
@@ -47,16 +48,27 @@ pub struct Commit {
     pub events: Vec<Arc<Event>>,
     pub answers: Vec<(Answer<Appended>, Appended)>,
     pub others: Vec<Answer<()>>,
+    /// What is not there any more once it is durable.
+    pub removals: Vec<Removal>,
 }
 
 /// What one event of an append comes to.
 enum Verdict {
     Known(IdRecord),
+    /// The same, of this very round: not durable yet.
+    Expected(IdRecord),
     /// The same as an earlier one of this append.
     Same(usize),
     New {
         digest: u64,
     },
+}
+
+impl Verdict {
+    /// Nothing of it has to be written, or waited for.
+    fn is_settled(&self) -> bool {
+        matches!(self, Self::Known(_) | Self::Same(_))
+    }
 }
 
 impl<'w> Round<'w> {
@@ -98,6 +110,14 @@ impl<'w> Round<'w> {
             Err(error) => return drop(answer.send(Err(error))),
         };
         let is_joint = append.is_joint();
+        if append.with == Batch::default() && verdicts.iter().all(|(_, of)| of.iter().all(Verdict::is_settled)) {
+            // Durable, whatever becomes of this round.
+            let streams = append.streams.into_iter().zip(verdicts);
+            let streams = streams.map(|(of, (head, verdicts))| {
+                self.give_places(of, head, verdicts, append.depth, &mut Commit::default())
+            });
+            return drop(answer.send(Ok(Appended { streams: streams.collect() })));
+        }
         let mut commit = if is_joint { Commit::default() } else { std::mem::take(&mut self.shared) };
         let streams = append.streams.into_iter().zip(verdicts);
         let depth = append.depth;
@@ -145,19 +165,20 @@ impl<'w> Round<'w> {
     fn judge(&mut self, of: &StreamAppend) -> Result<(Head, Vec<Verdict>), AppendError> {
         let head = self.heads.get(&*self.snapshot, &of.stream).map_err(unreadable)?;
         let mut verdicts = Vec::with_capacity(of.drafts.len());
-        let mut digests = Vec::with_capacity(of.drafts.len());
+        // The first of each id, and what it is; one alone has no earlier one.
+        let mut earlier: HashMap<&EventId, (usize, u64)> = HashMap::new();
         for (index, draft) in of.drafts.iter().enumerate() {
             let digest = record::digest(draft);
             let taken = || AppendError::IdTaken { stream: of.stream.clone(), id: draft.id.clone() };
-            let earlier = of.drafts[..index].iter().position(|earlier| earlier.id == draft.id);
-            let verdict = match (earlier, self.known(&of.stream, &draft.id)?) {
-                (Some(earlier), _) if digests[earlier] == digest => Verdict::Same(earlier),
-                (None, Some(known)) if known.digest == digest => Verdict::Known(known),
-                (None, None) => Verdict::New { digest },
-                (Some(_), _) | (None, Some(_)) => return Err(taken()),
+            let verdict = match earlier.get(&draft.id) {
+                Some(&(first, same)) if same == digest => Verdict::Same(first),
+                Some(_) => return Err(taken()),
+                None => self.known(&of.stream, &draft.id, digest)?.ok_or_else(taken)?,
             };
+            if of.drafts.len() > 1 && !matches!(verdict, Verdict::Same(_)) {
+                earlier.insert(&draft.id, (index, digest));
+            }
             verdicts.push(verdict);
-            digests.push(digest);
         }
         let brings_any = verdicts.iter().any(|verdict| matches!(verdict, Verdict::New { .. }));
         if brings_any && !of.expected.holds(head.last()) {
@@ -170,15 +191,26 @@ impl<'w> Round<'w> {
         Ok((head, verdicts))
     }
 
-    fn known(&self, stream: &StreamName, id: &EventId) -> Result<Option<IdRecord>, AppendError> {
+    /// None: the id is another event's.
+    fn known(&self, stream: &StreamName, id: &EventId, digest: u64) -> Result<Option<Verdict>, AppendError> {
+        let same = |verdict: fn(IdRecord) -> Verdict, known: IdRecord| (known.digest == digest).then(|| verdict(known));
         if !self.ids.is_empty()
             && let Some(known) = self.ids.get(&(stream.clone(), id.clone()))
         {
-            return Ok(Some(*known));
+            return Ok(same(Verdict::Expected, *known));
         }
         let key = keys::id(stream.as_str(), id.as_str());
-        let found = self.snapshot.get(Space::EventIndex, &key).map_err(AppendError::NotDurable)?;
-        Ok(found.and_then(|bytes| IdRecord::from_bytes(&bytes)))
+        let Some(found) = self.snapshot.get(Space::EventIndex, &key).map_err(AppendError::NotDurable)? else {
+            return Ok(Some(Verdict::New { digest }));
+        };
+        let Some(known) = IdRecord::from_bytes(&found) else {
+            let reason = format!("what is known of the id {:?} of stream {stream} is damaged", id.as_str());
+            return Err(AppendError::NotDurable(StorageError::ReadFailed {
+                path: "event-index".into(),
+                reason: reason.into(),
+            }));
+        };
+        Ok(same(Verdict::Known, known))
     }
 
     fn give_places(
@@ -192,7 +224,8 @@ impl<'w> Round<'w> {
         let mut events: Vec<AppendedEvent> = Vec::with_capacity(verdicts.len());
         for (draft, verdict) in of.drafts.into_iter().zip(verdicts) {
             let place = match verdict {
-                Verdict::Known(IdRecord { position, revision, .. }) => {
+                Verdict::Known(IdRecord { position, revision, .. })
+                | Verdict::Expected(IdRecord { position, revision, .. }) => {
                     AppendedEvent { position, revision, is_new: false }
                 }
                 Verdict::Same(earlier) => AppendedEvent { is_new: false, ..events[earlier] },

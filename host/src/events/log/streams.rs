@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamInfo {
     pub stream: StreamName,
-    /// Of the first event that is still there; None: none is.
+    /// Of the first event that is still there; None: none is. One that is older than is kept counts until it is removed.
     pub first_revision: Option<u64>,
     /// Of the last event that it ever had; None: it never had any.
     pub last_revision: Option<u64>,
@@ -88,7 +88,7 @@ fn info(
     visible: Position,
     now_ms: u64,
 ) -> Result<Option<StreamInfo>, ReadError> {
-    let head = Head::read(snapshot, &stream)?;
+    let head = Head::read(snapshot, &stream, visible)?;
     let kept = Kept::of(&head, now_ms);
     let mut first_revision = None;
     let range = keys::revisions(stream.as_str(), kept.first, u64::MAX);

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     EventStore,
-    read::{Filling, PAGE_BYTES_MAX, event_at, fill},
+    read::{Filling, event_at, fill},
     tail::Found,
 };
 use crate::{
@@ -20,12 +20,19 @@ use crate::{
 /// checkpoint moves too.
 const SILENT_MAX: u64 = 10_000;
 
-/// A place in the log, and what is wanted from there on. Holds no event: a follower that takes its time costs nothing.
+/// Of what is given out at once, in bytes, and the event that goes beyond: a follower that takes its time holds no more.
+const FOLLOWED_BYTES_MAX: usize = 256 * 1024;
+
+/// A place in the log, and what is wanted from there on. Holds no event, but of a look at the disk that was not waited for.
 pub struct Subscription {
     store: EventStore,
     filter: Filter,
     position: Position,
     head: watch::Receiver<Position>,
+    /// A look at the disk that has begun, and has not been given out yet: the time that it takes is not lost to a follower
+    /// that has less patience. It goes on by itself, so that nobody who stopped waiting keeps others from the disk, and
+    /// ends by itself, as it is bounded.
+    looking: Option<JoinHandle<Result<Found, ReadError>>>,
 }
 
 /// What came.
@@ -40,7 +47,7 @@ pub struct Followed {
 impl EventStore {
     /// Follows the log from behind `after`.
     pub fn subscribe(&self, after: Position, filter: Filter) -> Subscription {
-        Subscription { store: self.clone(), filter, position: after, head: self.shared.tail.watch() }
+        Subscription { store: self.clone(), filter, position: after, head: self.shared.tail.watch(), looking: None }
     }
 }
 
@@ -50,18 +57,31 @@ impl Subscription {
         self.position
     }
 
+    /// Goes on behind this position, which cannot be read.
+    pub fn pass(&mut self, damaged: Position) {
+        self.position = self.position.max(damaged);
+        self.looking = None;
+    }
+
     /// The next that fit, at least one and at most `limit`, as soon as there are any; or none, and how far it has come
-    /// without any. Nothing is lost where the future is dropped.
+    /// without any. Nothing is lost where the future is dropped, the look at the disk that it waited for neither. What
+    /// stands before something damaged comes first, and then the error each time, until it is [passed](Self::pass).
     pub async fn next(&mut self, limit: usize) -> Result<Followed, ReadError> {
         let began = self.position;
         loop {
             let head = *self.head.borrow_and_update();
             if self.position < head {
-                let Found { events, position } = self.look(head, limit).await?;
+                let Found { mut events, mut position } = self.look(head, limit).await?;
+                if events.len() > limit {
+                    // Begun when more were wanted.
+                    events.truncate(limit);
+                    position = events.last().map_or(self.position, |last| last.position);
+                }
                 self.position = position;
                 if !events.is_empty() || position.0 - began.0 >= SILENT_MAX {
                     return Ok(Followed { events, position });
                 }
+                tokio::task::yield_now().await;
             } else if self.head.changed().await.is_err() {
                 return Err(StorageError::Closed.into());
             }
@@ -80,21 +100,39 @@ impl Subscription {
         Ok(Followed { events, position })
     }
 
-    async fn look(&self, head: Position, limit: usize) -> Result<Found, ReadError> {
-        if let Some(found) = self.store.shared.tail.after(self.position, &self.filter, limit, PAGE_BYTES_MAX) {
-            return Ok(found);
+    async fn look(&mut self, head: Position, limit: usize) -> Result<Found, ReadError> {
+        if self.looking.is_none() {
+            let tail = &self.store.shared.tail;
+            if let Some(found) = tail.after(self.position, &self.filter, limit, FOLLOWED_BYTES_MAX) {
+                return Ok(found);
+            }
         }
-        let (filter, after) = (self.filter.clone(), self.position);
-        self.store
-            .on_disk(move |snapshot| match &*filter.streams {
-                [Pattern::Exact(stream)] => match stream.parse::<StreamName>() {
-                    Ok(stream) => of_stream(snapshot, &stream, &filter, after, head, limit),
-                    Err(_) => Ok(Found { events: Vec::new(), position: head }),
-                },
-                _ => of_all(snapshot, &filter, after, head, limit),
-            })
-            .await
+        let looking = self.looking.get_or_insert_with(|| {
+            tokio::spawn(look_on_disk(self.store.clone(), self.filter.clone(), self.position, head, limit))
+        });
+        let found = looking.await;
+        self.looking = None;
+        found.unwrap_or_else(|gone| {
+            Err(StorageError::ReadFailed { path: "events".into(), reason: gone.to_string().into() }.into())
+        })
     }
+}
+
+async fn look_on_disk(
+    store: EventStore,
+    filter: Filter,
+    after: Position,
+    head: Position,
+    limit: usize,
+) -> Result<Found, ReadError> {
+    let look = move |snapshot: &dyn Snapshot| match &*filter.streams {
+        [Pattern::Exact(stream)] => match stream.parse::<StreamName>() {
+            Ok(stream) => of_stream(snapshot, &stream, &filter, after, head, limit),
+            Err(_) => Ok(Found { events: Vec::new(), position: head }),
+        },
+        _ => of_all(snapshot, &filter, after, head, limit),
+    };
+    store.on_disk(look).await
 }
 
 fn of_all(
@@ -104,13 +142,14 @@ fn of_all(
     head: Position,
     limit: usize,
 ) -> Result<Found, ReadError> {
-    let mut page = Filling::new(filter, limit);
+    let mut page = Filling::in_order(filter, limit, FOLLOWED_BYTES_MAX);
     let next = fill(snapshot, keys::events(after.next(), head), Order::Forward, &mut page)?;
     let position = next.map_or(head, |next| Position(next.0 - 1));
     Ok(Found { events: page.events, position })
 }
 
-/// By the stream's own index, so that nothing else is looked at.
+/// By the stream's own index, so that nothing else is looked at. What need not be kept is shown until it is removed, as in
+/// reads of everything.
 fn of_stream(
     snapshot: &dyn Snapshot,
     stream: &StreamName,
@@ -119,9 +158,9 @@ fn of_stream(
     head: Position,
     limit: usize,
 ) -> Result<Found, ReadError> {
-    let mut page = Filling::new(filter, limit);
+    let mut page = Filling::by_index(filter, limit, FOLLOWED_BYTES_MAX);
     let mut found = Found { events: Vec::new(), position: head };
-    let (mut looked_at, mut failed) = (after, None);
+    let (mut looked_at, mut failed) = (after, Ok(()));
     let first = first_behind(snapshot, stream, after)?;
     let range = keys::revisions(stream.as_str(), first, u64::MAX);
     snapshot.walk(Space::EventIndex, range, Order::Forward, &mut |_, value| {
@@ -132,17 +171,21 @@ fn of_stream(
             found.position = looked_at;
             return std::ops::ControlFlow::Break(());
         }
-        looked_at = position;
         match event_at(snapshot, position).and_then(|bytes| page.take(position, &bytes)) {
-            Ok(()) => std::ops::ControlFlow::Continue(()),
+            Ok(()) => {
+                looked_at = position;
+                std::ops::ControlFlow::Continue(())
+            }
             Err(error) => {
-                failed = Some(error);
+                found.position = looked_at;
+                failed = page.end_at(error);
                 std::ops::ControlFlow::Break(())
             }
         }
     })?;
+    failed?;
     found.events = page.events;
-    failed.map_or(Ok(found), Err)
+    Ok(found)
 }
 
 /// The first revision whose position is above `after`, by halving: both grow together.

@@ -170,29 +170,32 @@ impl Writer {
     fn commit(&mut self, commits: Vec<Commit>) {
         let mut batches = Vec::new();
         let mut waiting = Vec::new();
-        for Commit { batch, events, answers, others } in commits {
+        for Commit { batch, events, answers, others, removals } in commits {
             if batch == Batch::default() {
                 // What it found is durable already.
                 answers.into_iter().for_each(|(answer, appended)| drop(answer.send(Ok(appended))));
                 continue;
             }
             batches.push(batch);
-            waiting.push((events, answers, others));
+            waiting.push((events, answers, others, removals));
         }
         crash_point::here("before-append-commit");
         let outcomes = self.storage.commit_together(batches);
         crash_point::here("after-append-commit");
         let mut visible: Vec<Arc<Event>> = Vec::new();
         let mut answers = Vec::new();
-        for ((events, of, others), outcome) in waiting.into_iter().zip(outcomes) {
+        for ((events, of, others, removals), outcome) in waiting.into_iter().zip(outcomes) {
             match outcome.map_err(refused) {
                 Ok(()) => {
+                    for Removal { stream, before, last } in removals {
+                        self.tail.forget(&stream, before, last);
+                    }
                     visible.extend(events);
                     answers.extend(of.into_iter().map(|(answer, appended)| (answer, Ok(appended))));
                     others.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
                 }
                 Err(error) => {
-                    self.heads.forget();
+                    self.forget_heads(&error, &events);
                     answers.extend(of.into_iter().map(|(answer, _)| (answer, Err(error.clone()))));
                     others.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
                 }
@@ -204,6 +207,14 @@ impl Writer {
         for (answer, appended) in answers {
             // A caller that is gone does not want to know.
             drop(answer.send(appended));
+        }
+    }
+
+    /// Of what was refused. A joint commit is the only one of its round for its streams.
+    fn forget_heads(&mut self, error: &AppendError, events: &[Arc<Event>]) {
+        match error {
+            AppendError::Overtaken { .. } => events.iter().for_each(|event| self.heads.forget(&event.stream)),
+            _ => self.heads.forget_all(),
         }
     }
 }

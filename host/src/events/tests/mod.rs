@@ -3,6 +3,7 @@
 mod crash;
 mod model;
 mod promises;
+mod reading;
 
 use std::sync::Arc;
 

@@ -67,24 +67,27 @@ fn last_journal(store: &Path) -> io::Result<Option<PathBuf>> {
 
 /// Where the last whole commit ends, if something else stands behind it that is none.
 fn torn_at(journal: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(len) = commit_len(&journal[at..]) {
+    let (mut at, mut last) = (0, None);
+    while let Some((len, number)) = commit(&journal[at..]) {
         at += len;
+        last = Some(number);
     }
     let rest = &journal[at..];
     let is_torn = rest.iter().any(|&byte| byte != 0);
-    let is_followed = (1..rest.len()).any(|behind| rest[behind] == START && commit_len(&rest[behind..]).is_some());
+    // Numbers grow. One that does not is the copy of a commit, in what the torn one would have written.
+    let follows = |bytes: &[u8]| commit(bytes).is_some_and(|(_, number)| last.is_none_or(|last| number > last));
+    let is_followed = (1..rest.len()).any(|behind| rest[behind] == START && follows(&rest[behind..]));
     (is_torn && !is_followed).then_some(at)
 }
 
-/// None: no whole commit begins here.
-fn commit_len(bytes: &[u8]) -> Option<usize> {
+/// The length and the number of the whole commit that begins here; None: none does.
+fn commit(bytes: &[u8]) -> Option<(usize, u64)> {
     let mut rest = bytes;
     let mut items = match take(&mut rest)? {
         [START] => u32::from_le_bytes(take(&mut rest)?),
         _ => return None,
     };
-    let _number: [u8; 8] = take(&mut rest)?;
+    let number = u64::from_le_bytes(take(&mut rest)?);
     let mut hash = Xxh3Default::new();
     loop {
         let before = rest;
@@ -101,7 +104,7 @@ fn commit_len(bytes: &[u8]) -> Option<usize> {
             [END] if items == 0 => {
                 let sum = u64::from_le_bytes(take(&mut rest)?);
                 let is_whole = take(&mut rest)? == TRAILER && sum == hash.digest();
-                return is_whole.then(|| bytes.len() - rest.len());
+                return is_whole.then(|| (bytes.len() - rest.len(), number));
             }
             _ => return None,
         }

@@ -133,11 +133,11 @@ impl Storage for Embedded {
             batches.iter().map(|batch| batch.check_sizes().map_err(CommitError::from)).collect();
         let fitting = batches.into_iter().zip(&answers).filter(|(_, answer)| answer.is_ok()).map(|(batch, _)| batch);
         let fitting: Vec<_> = fitting.collect();
-        let mut verdicts = match self.desk() {
-            Ok(desk) => desk.with(|writer, queue| writer::write_with(writer, queue, fitting)),
-            Err(error) => fitting.iter().map(|_| Err(error.clone().into())).collect(),
-        }
-        .into_iter();
+        let count = fitting.len();
+        let desk = self.desk().ok();
+        let verdicts = desk.and_then(|desk| desk.with(|writer, queue| writer::write_with(writer, queue, fitting)));
+        let closed = || (0..count).map(|_| Err(StorageError::Closed.into())).collect();
+        let mut verdicts = verdicts.unwrap_or_else(closed).into_iter();
         for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
             *answer = verdicts.next().expect("there is one for each that fits");
         }

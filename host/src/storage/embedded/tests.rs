@@ -119,14 +119,38 @@ fn keys(folder: &Path) -> Vec<u8> {
     })
 }
 
+/// Where the commit ends that has this value: its items end with the other half, then comes its end (13 bytes).
+fn end_of(journal: &[u8], byte: u8) -> usize {
+    let value = position(journal, byte);
+    value + journal[value..].windows(4).position(|window| window == b"FJL\x03").expect("it ends") + 4
+}
+
+#[test]
+fn a_commit_in_the_data_of_a_torn_one_is_no_commit_behind_it() {
+    let empty = |number: u64| {
+        let sum = xxhash_rust::xxh3::Xxh3Default::new().digest();
+        [&[1, 0, 0, 0, 0][..], &number.to_le_bytes(), &[3], &sum.to_le_bytes(), b"FJL\x03"].concat()
+    };
+    for (number, is_taken_for_data) in [(0, true), (u64::MAX, false)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (journal, mut bytes) = three_commits(folder.path());
+        let at = position(&bytes, 0xa3) + 100;
+        bytes[at..at + empty(number).len()].copy_from_slice(&empty(number));
+        fs::write(&journal, &bytes).expect("it is written");
+        if is_taken_for_data {
+            assert_eq!(keys(folder.path()), [1, 2]);
+        } else {
+            assert!(refusal(folder.path()).contains("is damaged"));
+        }
+    }
+}
+
 #[test]
 fn a_last_commit_that_a_power_failure_tore_is_left_out_whole() {
     let folder = tempfile::tempdir().expect("a folder");
     let (_, bytes) = three_commits(folder.path());
     assert_eq!(keys(folder.path()), [1, 2, 3]);
-    // Behind the second commit, whose items end with the other half: then its end (13 bytes).
-    let second = position(&bytes, 0xa2);
-    let third = second + bytes[second..].windows(4).position(|window| window == b"FJL\x03").expect("it ends") + 4;
+    let third = end_of(&bytes, 0xa2);
     for torn in [third..third + 512, third + 300..third + 812, third + 1024..third + 1536, third + 1400..third + 2000] {
         for filler in [0, 0x5a] {
             let folder = tempfile::tempdir().expect("a folder");

@@ -12,24 +12,34 @@ use super::{
     world::{Network, Weather, World},
 };
 use crate::{
-    events::{EventStore, Read},
-    model::{Filter as EventFilter, Wall},
+    events::{Append, EventStore, Read},
+    model::{Draft, Expected, Filter as EventFilter, Wall},
     storage::{KeyRange, Order, Space, Storage, memory::MemoryStorage},
-    transactions::{Coordinator, Parts, Status, Submission, TransactionError},
+    transactions::{Alert, Coordinator, Parts, Status, Submission, TransactionError},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// None where the protocols are not built.
 async fn gateway(storage: &MemoryStorage, events: Option<EventStore>) -> Option<Coordinator> {
+    let alert: Alert = Arc::new(|gid, _, _, reason| panic!("{gid} stands in hazard: {reason}"));
+    gateway_in(World::new(1, Weather::CALM), alert, storage, events).await
+}
+
+async fn gateway_in(
+    world: World,
+    alert: Alert,
+    storage: &MemoryStorage,
+    events: Option<EventStore>,
+) -> Option<Coordinator> {
     let protocols = stock()?;
     let wall = Wall::at(1_700_000_000_000);
     let coordinator = Coordinator::open(Parts {
         storage: Arc::new(storage.clone()) as Arc<dyn Storage>,
         events,
-        caller: Arc::new(Network { world: World::new(1, Weather::CALM), wall }),
+        caller: Arc::new(Network { world, wall }),
         versions: Arc::new(NoOthers),
-        alert: Arc::new(|gid, _, _, reason| panic!("{gid} stands in hazard: {reason}")),
+        alert,
         wall,
         retention: Duration::from_secs(3600),
         owner: "test".to_owned(),
@@ -88,6 +98,33 @@ async fn an_outcome_appends_its_events_once() {
     let again = coordinator.submit(submission("g-1", "two-phase-commit")).await;
     assert_eq!(again.expect("it is the same"), Status::Succeeded);
     assert_eq!(types(&store).await.len(), 3);
+    coordinator.close().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_outcome_whose_events_are_refused_stands_in_hazard_undecided() {
+    let storage = MemoryStorage::new();
+    let store = open(&storage).await;
+    let world = World::new(1, Weather { lost: 1_000, ..Weather::CALM });
+    let alert: Alert = Arc::new(|_, _, _, _| ());
+    let Some(coordinator) = gateway_in(world.clone(), alert, &storage, Some(store.clone())).await else { return };
+    coordinator.submit(submission("g-1", "two-phase-commit")).await.expect("it is taken");
+    let gid = "g-1".parse().expect("a gid");
+    let begun_ms = coordinator.details(&gid).await.expect("it is there").summary.created_ms;
+    let taken = Draft::new(
+        format!("g-1:{begun_ms}:1").parse().expect("an id"),
+        "/elsewhere".parse().expect("a source"),
+        "t".parse().expect("a type"),
+    );
+    let append = Append::to("sold".parse().expect("a name"), Expected::Any, vec![taken]);
+    store.append(append).await.expect("it is appended");
+    world.set_weather(Weather::CALM);
+    assert_eq!(coordinator.outcome(&gid, PATIENCE).await.expect("it is there"), Status::Hazard);
+    let hazard = coordinator.details(&gid).await.expect("it is there").summary.hazard;
+    assert!(hazard.as_ref().is_some_and(|why| why.contains("another event with the id")), "{hazard:?}");
+    assert_eq!((decision(&storage).await, types(&store).await), (None, vec!["t".to_owned()]));
+    assert_eq!(coordinator.stop(&gid).await.expect("an operator may"), Status::Stopped);
     coordinator.close().await;
     store.close().await;
 }

@@ -4,15 +4,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
-use super::{REQUEST_BYTES_MAX, REQUESTS_BYTES_MAX, Surface, media_type, stream_name};
+use super::{Named, REQUEST_BYTES_MAX, Surface, media_type};
 use crate::{
     control::api::{
         body,
@@ -26,11 +28,15 @@ use crate::{
     model::{Expected, StreamName},
 };
 
-/// Says what must be true of the stream: any, none, exists, or the revision of its last event.
+/// Says what must be true of the stream: any, none, exists, or the revision of its last event. Of several, `STREAM=` before
+/// each, with commas between; names are percent-encoded as in a path.
 const EXPECTED_REVISION: &str = "sluice-expected-revision";
 
 /// Of every type of CloudEvents, those there are not here too.
 const CLOUD_EVENTS_TYPES: &str = "application/cloudevents";
+
+/// A body of more is read on a thread of its own: this much takes about a millisecond, in which nothing else goes on here.
+const READ_AT_ONCE_BYTES: usize = 256 * 1024;
 
 /// Where the events of a request stand.
 #[derive(Serialize, ToSchema)]
@@ -53,12 +59,14 @@ pub struct EventPlace {
 
 /// Appends CloudEvents: one in binary mode (`ce-` headers) or structured mode (`application/cloudevents+json`), or several in
 /// batch mode (`application/cloudevents-batch+json`), all of them or none. The stream of each is its extension attribute
-/// `stream`, or else its type. Of one id a stream has one event: the same once more is harmless.
+/// `stream`, or else its type. Of one id a stream has one event: the same once more is harmless. What is expected of each stream
+/// must be true of all of them.
 #[utoipa::path(post, path = "/events", tag = "events",
     request_body(content(("application/cloudevents+json"), ("application/cloudevents-batch+json"))),
+    params(("Sluice-Expected-Revision" = Option<String>, Header, description = "STREAM=EXPECTED of one or several streams that the events go to, separated by commas, such as order-7=3, order-8=none: as at /streams/{stream}; names percent-encoded as in a path")),
     responses((status = 201, body = AppendReport, description = "durable"),
-        (status = 200, body = AppendReport, description = "every one of them was there already"),
-        (status = 400, body = Problem), (status = 409, body = Problem, description = "its stream has another event with this id"),
+        (status = 200, body = AppendReport, description = "every one of them was there already, whatever was expected"),
+        (status = 400, body = Problem), (status = 409, body = Problem, description = "a stream stands at actual_revision; or has another event with this id"),
         (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem),
         (status = 503, body = Problem, description = "not durable; where it says that the events may be there, it can be sent again")))]
 pub async fn append(
@@ -67,12 +75,13 @@ pub async fn append(
     request: Request,
 ) -> Result<Response, Problem> {
     parameters.none()?;
-    if request.headers().contains_key(EXPECTED_REVISION) {
-        let detail = format!("{EXPECTED_REVISION} is about one stream: it goes with POST /streams/{{stream}}");
+    let mut expected = expected_of_each(request.headers())?;
+    let placed = surface.events_of(request, None).await?;
+    if let Some(other) = expected.keys().find(|stream| placed.iter().all(|event| event.stream != **stream)) {
+        let detail = format!("{EXPECTED_REVISION} names stream {other}, and no event goes there");
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     }
-    let placed = surface.events_of(request, None).await?;
-    surface.append(placed, Expected::Any).await
+    surface.append(placed, |stream| expected.remove(stream).unwrap_or_default()).await
 }
 
 /// Appends CloudEvents to one stream, in any mode, all of them or none.
@@ -86,15 +95,35 @@ pub async fn append(
         (status = 413, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn append_to(
     State(surface): State<Arc<Surface>>,
-    Path(stream): Path<String>,
+    Named(stream): Named,
     parameters: Parameters,
     request: Request,
 ) -> Result<Response, Problem> {
     parameters.none()?;
-    let stream = stream_name(&stream)?;
     let expected = expected(request.headers())?;
     let placed = surface.events_of(request, Some(&stream)).await?;
-    surface.append(placed, expected).await
+    surface.append(placed, |_| expected).await
+}
+
+/// The streams that are named, and what is expected of each.
+fn expected_of_each(headers: &HeaderMap) -> Result<HashMap<StreamName, Expected>, Problem> {
+    let wrong = |rule: &str| Problem::new(StatusCode::BAD_REQUEST, format!("{EXPECTED_REVISION} {rule}"));
+    let mut expected = HashMap::new();
+    for value in headers.get_all(EXPECTED_REVISION) {
+        for of_one in value.to_str().map_err(|_| wrong("must be ASCII"))?.split(',') {
+            let parsed = of_one.trim().rsplit_once('=').and_then(|(stream, of)| {
+                let stream = percent_decode_str(stream.trim()).decode_utf8().ok()?;
+                Some((stream.parse().ok()?, of.trim().parse().ok()?))
+            });
+            let rule = "must be STREAM=EXPECTED here, with commas between several: any, none, exists, or a revision, and names \
+                        percent-encoded as in a path; without STREAM= it goes with POST /streams/{stream}";
+            let (stream, of) = parsed.ok_or_else(|| wrong(rule))?;
+            if expected.insert(stream, of).is_some() {
+                return Err(wrong("names a stream twice"));
+            }
+        }
+    }
+    Ok(expected)
 }
 
 fn expected(headers: &HeaderMap) -> Result<Expected, Problem> {
@@ -117,34 +146,35 @@ impl Surface {
             let detail = format!("events are taken as {JSON_TYPE} and {BATCH_TYPE}, or in binary mode");
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        self.with_body(request, |body| match media_type.as_str() {
-            JSON_TYPE => Ok(vec![read_one(&body, stream)?]),
-            BATCH_TYPE => Ok(read_batch(&body, stream)?),
-            _ => Ok(vec![read_binary(&headers, body, stream)?]),
-        })
-        .await
+        let stream = stream.cloned();
+        let read = move |body: Bytes| match media_type.as_str() {
+            JSON_TYPE => Ok(vec![read_one(&body, stream.as_ref())?]),
+            BATCH_TYPE => Ok(read_batch(&body, stream.as_ref())?),
+            _ => Ok(vec![read_binary(&headers, body, stream.as_ref())?]),
+        };
+        self.with_body(request, read).await
     }
 
-    /// Reads the body where there is room for it.
-    pub async fn with_body<T>(
+    /// Takes the body in where there is room for it, and reads it.
+    pub async fn with_body<T: Send + 'static>(
         &self,
         request: Request,
-        read: impl FnOnce(Bytes) -> Result<T, Problem>,
+        read: impl FnOnce(Bytes) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let length =
-            request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let length = length.unwrap_or(REQUEST_BYTES_MAX).min(REQUESTS_BYTES_MAX);
-        if length > REQUEST_BYTES_MAX {
-            let detail = format!("the body may have {REQUEST_BYTES_MAX} bytes at most");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+        let (body, _room) = body::bytes_in_room(request, REQUEST_BYTES_MAX, &self.requests).await?;
+        if body.len() <= READ_AT_ONCE_BYTES {
+            return read(body);
         }
-        let room = u32::try_from(length).expect("a request is smaller than 4 GiB");
-        let _room = self.requests.acquire_many(room).await.expect("the semaphore is never closed");
-        read(body::bytes(request, REQUEST_BYTES_MAX).await?)
+        let gone = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the body cannot be read");
+        spawn_blocking(move || read(body)).await.map_err(gone)?
     }
 
     /// One commit, answered once it is durable.
-    pub async fn append(&self, placed: Vec<Placed>, expected: Expected) -> Result<Response, Problem> {
+    pub async fn append(
+        &self,
+        placed: Vec<Placed>,
+        expected: impl FnMut(&StreamName) -> Expected,
+    ) -> Result<Response, Problem> {
         if placed.is_empty() {
             // A batch may have no event (JSON batch format).
             return Ok(Json(AppendReport { events: Vec::new() }).into_response());
@@ -168,12 +198,16 @@ impl Surface {
 }
 
 /// The streams in the order in which they are named first, and of each event its stream and its place among that one's.
-fn by_stream(placed: Vec<Placed>, expected: Expected) -> (Vec<StreamAppend>, Vec<(usize, usize)>) {
+fn by_stream(
+    placed: Vec<Placed>,
+    mut expected: impl FnMut(&StreamName) -> Expected,
+) -> (Vec<StreamAppend>, Vec<(usize, usize)>) {
     let mut streams: Vec<StreamAppend> = Vec::new();
     let mut known: HashMap<StreamName, usize> = HashMap::new();
     let mut places = Vec::with_capacity(placed.len());
     for Placed { stream, draft } in placed {
         let of = *known.entry(stream).or_insert_with_key(|stream| {
+            let expected = expected(stream);
             streams.push(StreamAppend { stream: stream.clone(), expected, drafts: Vec::new() });
             streams.len() - 1
         });
@@ -199,6 +233,25 @@ mod tests {
     use crate::model::Draft;
 
     #[test]
+    fn what_is_expected_of_several_streams_is_read_by_their_names() {
+        let read = |values: &[&'static str]| {
+            let name = axum::http::HeaderName::from_static(EXPECTED_REVISION);
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(&name, HeaderValue::from_static(value));
+            }
+            expected_of_each(&headers)
+        };
+        let found = read(&["a=3, b%2Cc=none", " d=e = exists"]).expect("right");
+        let of = |stream: &str| found[&stream.parse::<StreamName>().expect("a name")];
+        assert_eq!((of("a"), of("b,c"), of("d=e")), (Expected::Revision(3), Expected::NoStream, Expected::Exists));
+        assert_eq!((found.len(), read(&[]).expect("right").len()), (3, 0));
+        for wrong in [&["3"][..], &["a="], &["=3"], &["a=3,"], &["a=3", "a=4"], &["a=last"], &["%ff=1"], &["$a=1"]] {
+            assert_eq!(read(wrong).expect_err("it is wrong").status, 400, "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn events_keep_their_order_within_their_streams_and_are_found_again() {
         let placed = ["a", "b", "a", "c", "b"].iter().enumerate().map(|(nth, stream)| {
             let draft = Draft::new(
@@ -208,7 +261,7 @@ mod tests {
             );
             Placed { stream: stream.parse().expect("a name"), draft }
         });
-        let (streams, places) = by_stream(placed.collect(), Expected::Any);
+        let (streams, places) = by_stream(placed.collect(), |_| Expected::Any);
         let shown: Vec<_> = streams
             .iter()
             .map(|of| (of.stream.as_str(), of.drafts.iter().map(|draft| draft.id.as_str()).collect::<String>()))

@@ -46,11 +46,13 @@ impl From<AppendError> for Problem {
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
-        let status = match error {
-            ReadError::Storage(_) => StatusCode::SERVICE_UNAVAILABLE,
-            ReadError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self::new(status, error.to_string())
+        match error {
+            ReadError::Storage(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            ReadError::Damaged { .. } => {
+                let detail = format!("{error}; the others are read with a ?from= on its other side");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+            }
+        }
     }
 }
 
@@ -58,6 +60,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::NotJson(_) | Refused::Shape(_) => Self::new(StatusCode::BAD_REQUEST, refused.to_string()),
+            Refused::Count { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, refused.to_string()),
             Refused::Attributes { problems, too_large } => {
                 let status = if too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::UNPROCESSABLE_ENTITY };
                 let problems = problems.into_iter().map(|it| ChangeProblem {

@@ -17,11 +17,12 @@ pub(super) mod short;
 mod sse;
 pub(super) mod streams;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderMap, Method, header},
+    extract::{FromRequestParts, Path},
+    http::{HeaderMap, Method, header, request::Parts},
     routing::{get, post},
 };
 use tokio::sync::{Semaphore, watch};
@@ -39,13 +40,16 @@ use crate::{
 /// Of a request: the events of one append, in JSON with Base64 (4 bytes for 3) and what JSON adds.
 const REQUEST_BYTES_MAX: usize = APPEND_BYTES_MAX / 2 * 3;
 
-/// Of all requests that are read at once; others wait until there is room. A body is held at most twice, as it came and as
-/// events.
+/// Of all requests that are read at once; others wait until there is room. A body is held as it came and as events: those of
+/// one append, and so not much larger.
 const REQUESTS_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Pages that are answered at once, each of some 4 MiB at most (`PAGE_BYTES_MAX`, more where JSON has it in Base64); others
 /// wait for their turn.
 const PAGES_MAX: usize = 32;
+
+/// How long: behind clients that take their pages slowly it may never come.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether this is about events, so that services may ask with their own token.
 pub fn is_for_services(path: &str) -> bool {
@@ -76,7 +80,7 @@ fn media_type(headers: &HeaderMap) -> String {
 pub fn routes(events: EventSide, shutting_down: watch::Receiver<bool>) -> Router {
     let surface = Arc::new(Surface {
         events,
-        requests: Semaphore::new(REQUESTS_BYTES_MAX),
+        requests: Arc::new(Semaphore::new(REQUESTS_BYTES_MAX)),
         pages: Arc::new(Semaphore::new(PAGES_MAX)),
         shutting_down,
     });
@@ -93,15 +97,24 @@ pub fn routes(events: EventSide, shutting_down: watch::Receiver<bool>) -> Router
 /// What the handlers share.
 pub(super) struct Surface {
     events: EventSide,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
     pages: Arc<Semaphore>,
     /// Becomes true when those who follow have to end.
     shutting_down: watch::Receiver<bool>,
 }
 
-/// A stream's name in a path.
-fn stream_name(given: &str) -> Result<StreamName, Problem> {
-    given.parse().map_err(error::invalid)
+/// The stream that a path names.
+pub(super) struct Named(StreamName);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(given) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejected| Problem::new(rejected.status(), rejected.body_text()))?;
+        given.parse().map(Self).map_err(error::invalid)
+    }
 }
 
 /// What takes events away is not a service's.

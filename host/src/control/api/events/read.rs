@@ -9,19 +9,19 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{Path, State},
-    http::{HeaderMap, header},
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use utoipa::ToSchema;
 
 use super::{
-    Surface, error,
+    Named, PAGE_TIMEOUT, PAGES_MAX, Surface, error,
     query::{FollowQuery, Of, PageQuery, last_event_id},
-    sse, stream_name,
+    sse,
 };
 use crate::{
     control::api::{
@@ -85,11 +85,10 @@ pub async fn all(
         (status = 503, body = Problem)))]
 pub async fn one(
     State(surface): State<Arc<Surface>>,
-    Path(stream): Path<String>,
+    Named(stream): Named,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let stream = stream_name(&stream)?;
     if wants_stream(&headers) {
         let mut query = FollowQuery::read(parameters, Of::OneStream)?;
         query.filter.streams = vec![Pattern::Exact(stream.as_str().into())];
@@ -113,7 +112,12 @@ impl Surface {
     }
 
     async fn page(&self, path: &str, query: &PageQuery, stream: Option<StreamName>) -> Result<Response, Problem> {
-        let turn = Arc::clone(&self.pages).acquire_owned().await.expect("the semaphore is never closed");
+        let turn = timeout(PAGE_TIMEOUT, Arc::clone(&self.pages).acquire_owned()).await;
+        let turn = turn.map_err(|_| {
+            let detail = format!("{PAGES_MAX} pages are on their way to clients that take their time");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        })?;
+        let turn = turn.expect("the semaphore is never closed");
         let read = Read {
             stream: stream.clone(),
             order: query.order,
@@ -126,19 +130,19 @@ impl Surface {
             self.check_end(&stream, query).await?;
         }
         let next = page.next.map(|from| query.url(path, from));
-        let body = Body::new(Held { bytes: Some(json(&page, next.as_deref())), _turn: turn });
+        let body = Body::new(Held { bytes: json(&page, next.as_deref()), turn: Some(turn) });
         Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
     }
 
     /// Why a page of a stream is empty, where that is a mistake of whoever asked.
     async fn check_end(&self, stream: &StreamName, query: &PageQuery) -> Result<(), Problem> {
-        let unknown = || Problem::new(axum::http::StatusCode::NOT_FOUND, format!("stream {stream} never had an event"));
+        let unknown = || Problem::new(StatusCode::NOT_FOUND, format!("stream {stream} never had an event"));
         let StreamInfo { last_revision, .. } = self.events.store.stream(stream).await?.ok_or_else(unknown)?;
         let end = last_revision.map_or(0, |last| last.saturating_add(1));
         match query.from.filter(|from| *from > end && query.order == Order::Forward) {
             Some(from) => {
                 let detail = format!("?from: {from} is beyond the end of stream {stream}: its next revision is {end}");
-                Err(Problem::new(axum::http::StatusCode::BAD_REQUEST, detail))
+                Err(Problem::new(StatusCode::BAD_REQUEST, detail))
             }
             None => Ok(()),
         }
@@ -161,10 +165,14 @@ fn json(page: &Page, next: Option<&str>) -> Bytes {
     json.into()
 }
 
-/// A page on its way to a client: its turn is over when it is sent.
+/// As much of a page is given out at once: its turn is over with the last of it, so that no more is waiting to be sent then.
+const SLICE_BYTES: usize = 64 * 1024;
+
+/// A page on its way to a client.
 struct Held {
-    bytes: Option<Bytes>,
-    _turn: OwnedSemaphorePermit,
+    bytes: Bytes,
+    /// None once all of it has been given out.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl http_body::Body for Held {
@@ -172,14 +180,47 @@ impl http_body::Body for Held {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+        if self.bytes.is_empty() {
+            return Poll::Ready(None);
+        }
+        let len = SLICE_BYTES.min(self.bytes.len());
+        // Copied: what is waiting to be sent would keep all of the page.
+        let slice = Bytes::copy_from_slice(&self.bytes.split_to(len));
+        if self.bytes.is_empty() {
+            self.turn = None;
+        }
+        Poll::Ready(Some(Ok(Frame::data(slice))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
+        self.bytes.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+        SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_turn_of_a_page_is_over_with_the_last_of_it() {
+        let turns = Arc::new(Semaphore::new(1));
+        let turn = Arc::clone(&turns).try_acquire_owned().expect("there is one");
+        let page = Bytes::from((0..SLICE_BYTES * 2 + 7).map(|at| at as u8).collect::<Vec<_>>());
+        let mut held = Held { bytes: page.clone(), turn: Some(turn) };
+        let mut sent = Vec::new();
+        while let Some(frame) = held.frame().await {
+            let slice = frame.expect("it cannot fail").into_data().expect("it is data");
+            assert!(slice.len() <= SLICE_BYTES);
+            sent.extend(slice);
+            assert_eq!(turns.available_permits(), usize::from(sent.len() == page.len()));
+        }
+        assert_eq!(sent, page);
     }
 }

@@ -1,6 +1,6 @@
 //! `POST /event`: the shortest form.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
@@ -54,11 +54,13 @@ pub async fn append(
     request: Request,
 ) -> Result<Response, Problem> {
     parameters.none()?;
-    let placed = surface.with_body(request, |body| read(&body)).await?;
-    surface.append(vec![placed], Expected::Any).await
+    let now_ms = surface.events.wall.now_ms();
+    let placed = surface.with_body(request, move |body: Bytes| read(&body, now_ms)).await?;
+    surface.append(vec![placed], |_| Expected::Any).await
 }
 
-fn read(body: &[u8]) -> Result<Placed, Problem> {
+/// `now_ms` is what an id that is made up begins with.
+fn read(body: &[u8], now_ms: u64) -> Result<Placed, Problem> {
     let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let members = serde_json::from_slice::<Members<'_>>(body);
     let Members(members) = members.map_err(|error| wrong(format!("the body must be a JSON object: {error}")))?;
@@ -100,7 +102,7 @@ fn read(body: &[u8]) -> Result<Placed, Problem> {
         }
     };
     let source = source.unwrap_or_else(|| SOURCE.parse().expect("a URI reference"));
-    let mut draft = Draft::new(id.unwrap_or_else(new_id), source, event_type);
+    let mut draft = Draft::new(id.unwrap_or_else(|| EventId::made_up(now_ms, fastrand::u128(..))), source, event_type);
     if let Some(data) = data {
         draft.content_type = Some("application/json".into());
         draft.data = Bytes::copy_from_slice(data.get().as_bytes());
@@ -113,14 +115,13 @@ fn read(body: &[u8]) -> Result<Placed, Problem> {
     Ok(Placed { stream, draft })
 }
 
-fn new_id() -> EventId {
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    EventId::made_up(u64::try_from(unix.as_millis()).unwrap_or(u64::MAX), fastrand::u128(..))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(body: &[u8]) -> Result<Placed, Problem> {
+        super::read(body, 1_700_000_000_000)
+    }
 
     #[test]
     fn the_type_is_enough_and_data_keeps_its_digits() {
@@ -156,7 +157,9 @@ mod tests {
 
     #[test]
     fn made_up_ids_are_in_the_order_of_time() {
-        let ids: Vec<_> = (0..3).map(|_| new_id()).collect();
+        let ids: Vec<_> = (0..3)
+            .map(|nth| super::read(br#"{"event_type": "t"}"#, 1_700_000_000_000 + nth).expect("right").draft.id)
+            .collect();
         assert_eq!(ids[0].as_str().len(), 36);
         assert_eq!(&ids[0].as_str()[14..15], "7");
         assert!(ids[0] != ids[1] && ids[0].as_str()[..8] <= ids[2].as_str()[..8]);

@@ -1,8 +1,8 @@
 //! Following the events as server-sent events (HTML standard, 9.2): what is there, then what comes, with the position as
 //! the one that resumes.
 //!
-//! The body is made as the connection takes it: a client that does not read holds the page that it has begun and what the
-//! sockets hold, and nothing more is read for it until it goes on. Nothing that writes ever waits for it.
+//! The body is made as the connection takes it: a client that does not read holds the events that were taken for it at once,
+//! 256 KiB or one, and what the sockets hold, and nothing more is read for it until it goes on. Nothing that writes ever waits for it.
 
 use std::{
     collections::VecDeque,
@@ -28,10 +28,10 @@ use super::{
 };
 use crate::{
     control::{
-        api::problem::Problem,
+        api::{problem::Problem, server::until_true},
         events::{EventSide, SUBSCRIBERS_MAX},
     },
-    events::{Subscription, cloud_events::to_json},
+    events::{ReadError, Subscription, cloud_events::to_json},
     model::{Event, Position},
 };
 
@@ -109,7 +109,16 @@ impl Feed {
                 followed = tokio::time::timeout(HEARTBEAT, self.subscription.next(EVENTS_AT_ONCE)) => followed,
             };
             match followed {
-                Err(_) => return Some((self, Bytes::from_static(b":\n\n"))),
+                // The position goes on though nothing fits: the client resumes from there.
+                Err(_) => {
+                    let position = self.subscription.position();
+                    return Some((self, format!("id: {position}\n\n").into()));
+                }
+                Ok(Err(error @ ReadError::Damaged { position, .. })) => {
+                    tracing::warn!(%error, "it is passed over for those who follow");
+                    self.subscription.pass(Position(position));
+                    return Some((self, passed_over(&error, position).into()));
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "events cannot be followed on");
                     return None;
@@ -132,6 +141,12 @@ impl Feed {
     }
 }
 
+/// A comment says it to people; the client resumes behind it.
+fn passed_over(error: &ReadError, position: u64) -> String {
+    let told = error.to_string().replace(['\r', '\n'], " ");
+    format!(": {told}\nid: {position}\n\n")
+}
+
 /// One event. JSON may have line ends between its tokens, where as many more lines of `data` are as good.
 fn write(event: &Event, chunk: &mut Vec<u8>) {
     let json = to_json(event);
@@ -143,11 +158,6 @@ fn write(event: &Event, chunk: &mut Vec<u8>) {
         chunk.push(b'\n');
     }
     chunk.push(b'\n');
-}
-
-async fn until_true(shutting_down: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a shutdown too.
-    drop(shutting_down.wait_for(|&shutting_down| shutting_down).await);
 }
 
 type NextChunk = Pin<Box<dyn Future<Output = Option<(Feed, Bytes)>> + Send>>;
@@ -176,8 +186,67 @@ impl http_body::Body for FeedBody {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+    use http_body_util::BodyExt;
+
     use super::*;
-    use crate::events::cloud_events::read_one;
+    use crate::{
+        events::{Append, cloud_events::read_one},
+        model::{Draft, Expected, Filter},
+        storage::{Batch, Space, Storage, memory::MemoryStorage},
+    };
+
+    async fn opened(storage: &MemoryStorage) -> EventSide {
+        EventSide::open(Arc::new(storage.clone())).await.expect("it opens")
+    }
+
+    async fn append_three(events: &EventSide) {
+        let drafts = ["1", "2", "3"].map(|id| {
+            Draft::new(id.parse().expect("an id"), "/s".parse().expect("a source"), "t".parse().expect("a type"))
+        });
+        let append = Append::to("s".parse().expect("a name"), Expected::Any, drafts.into());
+        events.store.append(append).await.expect("it is appended");
+    }
+
+    /// What is sent from the beginning, until it ends so.
+    async fn sent_until(events: &EventSide, types: &[&str], end: &str) -> String {
+        let types = types.iter().map(|text| text.parse().expect("a pattern")).collect();
+        let query =
+            FollowQuery { after: After::Position(Position::START), filter: Filter { types, ..Filter::default() } };
+        let (_running, shutting_down) = watch::channel(false);
+        let mut body = follow(events, query, None, shutting_down).expect("there is a place").into_body();
+        let mut sent = BytesMut::new();
+        while !sent.ends_with(end.as_bytes()) {
+            let frame = body.frame().await.expect("it goes on").expect("it cannot fail");
+            sent.extend(frame.into_data().expect("it is data"));
+            assert!(sent.len() < 4_096, "it does not get on: {sent:?}");
+        }
+        String::from_utf8(sent.into()).expect("text")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_keeps_the_connection_says_how_far_it_has_come() {
+        let events = opened(&MemoryStorage::new()).await;
+        append_three(&events).await;
+        let sent = sent_until(&events, &["u"], "id: 3\n\n").await;
+        assert_eq!(sent, "retry: 1000\nid: 0\n\nid: 3\n\n");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_event_is_passed_over_with_a_comment() {
+        let storage = MemoryStorage::new();
+        let events = opened(&storage).await;
+        append_three(&events).await;
+        events.close().await;
+        let damaged = Batch::new().put(Space::Events, 2_u64.to_be_bytes().to_vec(), "no event");
+        storage.commit(damaged).await.expect("it is written");
+        let events = opened(&storage).await;
+        let sent = sent_until(&events, &[], "\"position\":\"3\"}\n\n").await;
+        let comment = sent.split("\n\n").nth(2).expect("a third block");
+        assert!(comment.starts_with(": the event at position 2 is damaged"), "{sent}");
+        assert!(comment.ends_with("\nid: 2"), "{sent}");
+        assert_eq!(sent.matches("data: ").count(), 2);
+    }
 
     #[test]
     fn json_over_several_lines_is_one_event() {

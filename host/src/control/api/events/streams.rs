@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json,
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
 };
 use serde::Serialize;
@@ -12,9 +12,8 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    Surface, operators_only,
+    Named, Surface, operators_only,
     query::{ListQuery, no_name},
-    stream_name,
 };
 use crate::{
     control::api::{
@@ -38,7 +37,7 @@ pub struct StreamPage {
 #[derive(Serialize, ToSchema)]
 pub struct StreamReport {
     stream: String,
-    /// Of the first event that is kept; null where none is.
+    /// Of the first event that is there; null where none is. One that is older than is kept counts until it is removed.
     first_revision: Option<u64>,
     /// Of the last event that it ever had; null where it never had one.
     last_revision: Option<u64>,
@@ -92,14 +91,16 @@ pub async fn list(State(surface): State<Arc<Surface>>, parameters: Parameters) -
 
 /// What of a stream is kept.
 #[utoipa::path(get, path = "/streams/{stream}/retention", tag = "events", params(("stream" = String, Path)),
-    responses((status = 200, body = RetentionReport), (status = 422, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = RetentionReport),
+        (status = 404, body = Problem, description = "it never had an event, and nothing is set for it"),
+        (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn show_retention(
     State(surface): State<Arc<Surface>>,
-    Path(stream): Path<String>,
+    Named(stream): Named,
     parameters: Parameters,
 ) -> Result<Json<RetentionReport>, Problem> {
     parameters.none()?;
-    Ok(Json(RetentionReport::of(surface.known(&stream_name(&stream)?).await?.retention)))
+    Ok(Json(RetentionReport::of(surface.known(&stream).await?.retention)))
 }
 
 #[derive(ToSchema)]
@@ -121,13 +122,12 @@ pub struct NewRetention {
 pub async fn set_retention(
     State(surface): State<Arc<Surface>>,
     Extension(caller): Extension<Caller>,
-    Path(stream): Path<String>,
+    Named(stream): Named,
     parameters: Parameters,
     request: Request,
 ) -> Result<Json<RetentionReport>, Problem> {
     operators_only(caller)?;
     parameters.none()?;
-    let stream = stream_name(&stream)?;
     let mut body = json_object(request).await?;
     body.retain(|_, value| !value.is_null());
     let mut fields = Fields::of(body);
@@ -152,13 +152,12 @@ pub struct Truncation {
 pub async fn truncate(
     State(surface): State<Arc<Surface>>,
     Extension(caller): Extension<Caller>,
-    Path(stream): Path<String>,
+    Named(stream): Named,
     parameters: Parameters,
     request: Request,
 ) -> Result<Json<RetentionReport>, Problem> {
     operators_only(caller)?;
     parameters.none()?;
-    let stream = stream_name(&stream)?;
     let mut fields = Fields::of(json_object(request).await?);
     let before = fields.required("before", |value| value.as_u64().ok_or_else(|| "must be a revision".to_owned()));
     let info = surface.known(&stream).await?;

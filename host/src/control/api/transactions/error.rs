@@ -18,6 +18,7 @@ impl From<TransactionError> for Problem {
             TransactionError::Full { .. }
             | TransactionError::NotDurable(_)
             | TransactionError::EventsRefused(_)
+            | TransactionError::EventWrong { .. }
             | TransactionError::Unreadable(_)
             | TransactionError::TakenOver
             | TransactionError::Closed => StatusCode::SERVICE_UNAVAILABLE,
