@@ -292,23 +292,22 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_nobody_waits_for_keeps_its_turn_until_it_has_ended() {
         let store = opened(&MemoryStorage::new()).await;
-        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let ((begin, begun), (end, ended)) = (tokio::sync::oneshot::channel(), std::sync::mpsc::channel::<()>());
         let reading = store.clone();
         let read = tokio::spawn(async move {
             let look = move |_: &dyn Snapshot| {
+                begin.send(()).expect("the test waits for it");
                 // Until the test has seen enough: then its end is gone.
                 let _ = ended.recv();
                 Ok(())
             };
             reading.on_disk(look).await.expect("it is read");
         });
-        let turns = Arc::clone(&store.shared.disk_reads);
-        while turns.available_permits() == DISK_READS_MAX {
-            tokio::task::yield_now().await;
-        }
+        begun.await.expect("it begins");
         read.abort();
         assert!(read.await.expect_err("it was aborted").is_cancelled());
-        assert_eq!(turns.available_permits(), DISK_READS_MAX - 1);
+        let turns = Arc::clone(&store.shared.disk_reads);
+        assert!(turns.try_acquire_many(DISK_READS_MAX as u32).is_err(), "one of them is taken");
         drop(end);
         drop(turns.acquire_many(DISK_READS_MAX as u32).await.expect("it ends"));
     }
