@@ -147,10 +147,12 @@ fn check(client: &Client, known: &Known) {
 }
 
 /// Writers and a reader at once until the gateway is dead; `kill` is asked after each append whether it is time.
-fn live_until_dead(mut gateway: Sluice, known: &Mutex<Known>, random: &mut Rng, kill_after: Option<usize>) {
+fn live_until_dead(gateway: Sluice, known: &Mutex<Known>, random: &mut Rng, kill_after: Option<usize>) {
     let (control, done) = (gateway.control_address(), AtomicUsize::new(0));
     let seeds: Vec<_> = (0..WRITERS).map(|_| random.u64(..)).collect();
     thread::scope(|scope| {
+        // Within the scope, so that a wait which fails ends the gateway, and with it those who write and read until then.
+        let mut gateway = gateway;
         for seed in seeds {
             let done = &done;
             scope.spawn(move || {

@@ -3,13 +3,13 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     thread,
 };
 
 use serde_json::{Value, json};
-use sluice_harness::{DEADLINE, Sluice, control::text, sluice};
+use sluice_harness::{DEADLINE, Sluice, control::text, sluice, wait_for};
 use tempfile::TempDir;
 
 fn command(address: SocketAddr, args: &[&str]) -> Command {
@@ -23,7 +23,14 @@ fn events(gateway: &Sluice, args: &[&str], input: &str) -> Output {
     let mut child = command(gateway.control_address(), args).spawn().expect("the binary is built");
     // One that wants no input may have ended.
     let _ = child.stdin.take().expect("piped above").write_all(input.as_bytes());
+    await_end(&mut child);
     child.wait_with_output().expect("a child can be waited for")
+}
+
+/// What it prints until then fits into a pipe.
+fn await_end(child: &mut Child) -> ExitStatus {
+    let end = |child: &mut Child| child.try_wait().expect("a child can be waited for");
+    wait_for("the command's end", DEADLINE, || end(child))
 }
 
 #[track_caller]
@@ -139,6 +146,6 @@ fn tail_goes_on_behind_what_it_saw_last_when_the_gateway_is_back() {
     let gateway = again.start();
     done(&gateway, &["append", "-"], &lines(30..70));
     assert_eq!(tail.ids(30), numbers(30..60));
-    assert!(tail.child.wait().expect("a child").success(), "it ends after as many as were asked for");
+    assert!(await_end(&mut tail.child).success(), "it ends after as many as were asked for");
     refused(&gateway, &["tail", "--after", "71"], "", 4, "?after: 71 is beyond the last position, 70");
 }

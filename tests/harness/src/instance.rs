@@ -153,6 +153,10 @@ pub fn serve_if_asked() {
     let (Ok(name), Ok(address), Ok(log)) = (std::env::var(NAME), std::env::var(ADDRESS), std::env::var(LOG)) else {
         return;
     };
+    // However the test's process ends, and be it by a panic within a panic: an instance that lived on would hold the
+    // output which whoever started the tests reads to its end. The parent is the thread of the test that started it.
+    let end_with_parent = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    end_with_parent.expect("prctl(2) takes any signal");
     let time = PathBuf::from(&log).with_extension("time");
     let log = OpenOptions::new().create(true).append(true).open(log).expect("the test's folder can be written to");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
