@@ -51,6 +51,7 @@ bench: plugins
 	python3 tests/bench/picks.py
 	python3 tests/bench/registry.py
 	python3 tests/bench/failover.py
+	python3 tests/bench/overload.py
 	python3 tests/bench/transactions.py
 	python3 tests/bench/events.py
 	python3 tests/bench/simulations.py

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -15,10 +14,13 @@ use std::{
 use fastrand::Rng;
 use http::Method;
 use serde_json::{Value, json};
-use sluice_harness::{Client, Sluice, process::third_party, sluice, wait_until};
+use sluice_harness::{Client, Sluice, process::third_party, sluice, strace, wait_until};
 
 /// Before and after everything that must be done in order.
 const POINTS: [&str; 4] = ["before-append", "before-append-commit", "after-append-commit", "before-append-answer"];
+
+/// What the path of the store's journal contains.
+const JOURNAL: &str = ".jnl";
 
 /// Kills at random moments.
 const KILLS: usize = 40;
@@ -147,10 +149,12 @@ fn check(client: &Client, known: &Known) {
 }
 
 /// Writers and a reader at once until the gateway is dead; `kill` is asked after each append whether it is time.
-fn live_until_dead(mut gateway: Sluice, known: &Mutex<Known>, random: &mut Rng, kill_after: Option<usize>) {
+fn live_until_dead(gateway: Sluice, known: &Mutex<Known>, random: &mut Rng, kill_after: Option<usize>) {
     let (control, done) = (gateway.control_address(), AtomicUsize::new(0));
     let seeds: Vec<_> = (0..WRITERS).map(|_| random.u64(..)).collect();
     thread::scope(|scope| {
+        // Within the scope, so that a wait which fails ends the gateway, and with it those who write and read until then.
+        let mut gateway = gateway;
         for seed in seeds {
             let done = &done;
             scope.spawn(move || {
@@ -220,37 +224,20 @@ fn an_append_is_synced_before_it_is_acknowledged() {
     if third_party("strace").is_none() {
         return;
     }
-    let gateway = sluice!().config(CONFIG).start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let trace = folder.path().join("trace");
-    let mut strace = Command::new("strace")
-        .args(["-f", "-tt", "-e", "trace=fsync,fdatasync,sendto,write,writev,sendmsg", "-s", "400", "-o"])
-        .arg(&trace)
-        .args(["-p", &gateway.pid().to_string()])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("strace starts");
+    let gateway = sluice!().config(CONFIG).traced("fsync,fdatasync,sendto,write,writev,sendmsg", &trace).start();
     let read = || fs::read_to_string(&trace).unwrap_or_default();
-    wait_until("strace to follow", || {
-        gateway.control().get("/healthz");
-        read().contains("200 OK")
-    });
     let before = read().lines().count();
     append(&gateway.control(), &["traced-append".to_owned()]).expect("the gateway serves");
     // The acknowledgement names the event's place; the journal has its id too, so the place is what tells them apart.
     let is_acknowledgement = |line: &str| line.contains("201 Created");
     wait_until("the acknowledgement to be in the trace", || read().lines().skip(before).any(is_acknowledgement));
     let lines: Vec<String> = read().lines().skip(before).map(str::to_owned).collect();
-    // Ends what was started here, by its id.
-    let _ = strace.kill();
-    let _ = strace.wait();
     let acknowledged = lines.iter().position(|line| is_acknowledgement(line)).expect("it was waited for");
     let written = lines.iter().position(|line| line.contains("traced-append") && !is_acknowledgement(line));
-    let synced = lines
-        .iter()
-        .rposition(|line| (line.contains("fdatasync") || line.contains("fsync")) && line.trim_end().ends_with("= 0"));
-    let synced_in_time = synced.is_some_and(|synced| written.is_none_or(|written| written < synced));
-    assert!(synced_in_time && synced < Some(acknowledged), "{}", lines.join("\n"));
+    let in_time = |synced: &usize| *synced < acknowledged && written.is_none_or(|written| written < *synced);
+    assert!(strace::syncs(&lines, JOURNAL).iter().any(in_time), "{}", lines.join("\n"));
 }
 
 /// More than is kept in memory before it is written out as a table.

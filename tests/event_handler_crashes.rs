@@ -53,10 +53,12 @@ fn write(client: &Client, random: &mut Rng, done: &AtomicUsize) {
 }
 
 /// Writers until the gateway is dead: by itself, or after so many appends.
-fn live_until_dead(gateway: &mut Sluice, random: &mut Rng, kill_after: Option<usize>) {
+fn live_until_dead(gateway: Sluice, random: &mut Rng, kill_after: Option<usize>) {
     let (control, done) = (gateway.control_address(), AtomicUsize::new(0));
     let seeds: Vec<_> = (0..WRITERS).map(|_| random.u64(..)).collect();
     thread::scope(|scope| {
+        // Within the scope, so that a wait which fails ends the gateway, and with it those who write until then.
+        let mut gateway = gateway;
         for seed in seeds {
             let done = &done;
             scope.spawn(move || write(&Client::to(control), &mut Rng::with_seed(seed), done));
@@ -177,8 +179,8 @@ fn whatever_step_of_a_handler_the_gateway_dies_at_its_state_is_what_the_log_says
     for point in POINTS {
         for time in [1, 4, 15] {
             let at = format!("{point}:{time}");
-            let mut gateway = sluice!().config(&config).directory(directory.path()).env("SLUICE_CRASH_AT", &at).start();
-            live_until_dead(&mut gateway, &mut random, None);
+            let gateway = sluice!().config(&config).directory(directory.path()).env("SLUICE_CRASH_AT", &at).start();
+            live_until_dead(gateway, &mut random, None);
         }
     }
     let gateway = sluice!().config(&config).directory(directory.path()).start();
@@ -196,9 +198,9 @@ fn kills_at_random_moments_leave_every_projection_as_the_log_has_it() {
     let config = config(&receiver);
     let directory = tempfile::tempdir().expect("a temporary folder");
     for _ in 0..KILLS {
-        let mut gateway = sluice!().config(&config).directory(directory.path()).start();
+        let gateway = sluice!().config(&config).directory(directory.path()).start();
         let kill_after = random.usize(1..80);
-        live_until_dead(&mut gateway, &mut random, Some(kill_after));
+        live_until_dead(gateway, &mut random, Some(kill_after));
     }
     receiver.set_failures(0, 503);
     let gateway = sluice!().config(&config).directory(directory.path()).start();

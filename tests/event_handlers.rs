@@ -64,6 +64,15 @@ fn projection(gateway: &Sluice, args: &[&str]) -> Output {
     command.output().expect("the binary is built")
 }
 
+/// Those who go on until it is true end also where the test has failed.
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn versions_swapped_under_load_take_over_with_reads_served_all_along_and_no_call_repeated() {
     let receiver = Origin::start("receiver");
@@ -79,6 +88,7 @@ fn versions_swapped_under_load_take_over_with_reads_served_all_along_and_no_call
     settle(&control);
     let (ends, appended, reads) = (AtomicBool::new(false), AtomicU64::new(300), AtomicU64::new(0));
     thread::scope(|scope| {
+        let _ends = SetWhenDropped(&ends);
         scope.spawn(|| {
             let client = gateway.control();
             while !ends.load(Ordering::Relaxed) {
@@ -105,7 +115,6 @@ fn versions_swapped_under_load_take_over_with_reads_served_all_along_and_no_call
                 });
             }
         }
-        ends.store(true, Ordering::Relaxed);
     });
     settle(&control);
     let events = appended.load(Ordering::Relaxed);

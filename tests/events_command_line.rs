@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sluice_harness::{DEADLINE, Sluice, control::text, sluice};
+use sluice_harness::{DEADLINE, Sluice, control::text, sluice, wait_for};
 use tempfile::TempDir;
 
 fn command(address: SocketAddr, args: &[&str]) -> Command {
@@ -23,7 +23,10 @@ fn events(gateway: &Sluice, args: &[&str], input: &str) -> Output {
     let mut child = command(gateway.control_address(), args).spawn().expect("the binary is built");
     // One that wants no input may have ended.
     let _ = child.stdin.take().expect("piped above").write_all(input.as_bytes());
-    child.wait_with_output().expect("a child can be waited for")
+    let (sender, ended) = mpsc::channel();
+    // What it prints is read while it is waited for.
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    ended.recv_timeout(DEADLINE).expect("the command's end").expect("a child can be waited for")
 }
 
 #[track_caller]
@@ -155,6 +158,7 @@ fn tail_goes_on_behind_what_it_saw_last_when_the_gateway_is_back() {
     let gateway = again.start();
     done(&gateway, &["append", "-"], &lines(30..70));
     assert_eq!(tail.ids(30), numbers(30..60));
-    assert!(tail.child.wait().expect("a child").success(), "it ends after as many as were asked for");
+    let status = wait_for("tail's end", DEADLINE, || tail.child.try_wait().expect("a child can be waited for"));
+    assert!(status.success(), "it ends after as many as were asked for");
     refused(&gateway, &["tail", "--after", "71"], "", 4, "?after: 71 is beyond the last position, 70");
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sluice_harness::{InstanceProcess, Load, RunningLoad, Sluice, any_route, sluice, wait_for, wait_until};
+use sluice_harness::{InstanceProcess, Load, Report, RunningLoad, Sluice, any_route, sluice, wait_for, wait_until};
 
 sluice_harness::instance_process!();
 
@@ -14,14 +14,21 @@ const RATE_RPS: f64 = 2_000.0;
 const CONNECTIONS: usize = 64;
 const KILLS: usize = 10;
 
-/// Connections while one instance hangs: those that wait for it must not hold up the schedule for the others.
-const CONNECTIONS_WHILE_STOPPED: usize = 400;
-const RATE_WHILE_STOPPED_RPS: f64 = 500.0;
+/// Of the rate, what is asked at the least: a debug build on a busy machine may be late for a while.
+const RATE_SHARE_MIN: f64 = 0.8;
+
+/// Connections while one instance hangs: those that wait for it must not hold up the schedule for the others. A third of
+/// the requests go to it, and each waits half a second.
+const CONNECTIONS_WHILE_STOPPED: usize = 800;
+/// The named configuration. Each attempt may take 500 ms, and five that fail in a row put an endpoint out of traffic. Five
+/// attempts, as on a machine that stands still for half a second a well instance times out too.
+const WHILE_STOPPED: &str = "retry = { per_try_timeout = \"500 ms\", attempts = 5 }\n\
+    failover = { plugin = \"breaker\", settings = { consecutive = 5, max_penalty = \"4 s\", attempts = 5 } }";
 /// From SIGSTOP until the instance gets no more than single probes: 500 ms for the first attempts to be given up, 100
 /// ms for the verdict, and what a busy machine adds.
 const SHARE_ZERO_WITHIN: Duration = Duration::from_secs(3);
-/// From SIGCONT until it has its share again: the penalty of its last probe, which after some ten seconds is 8 s at the
-/// most with its jitter, and one probe.
+/// From SIGCONT until it has its share again: the penalty of its last probe, which is 6 s at the most with its jitter, and
+/// one probe.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
 
 fn gateway(instances: &[InstanceProcess], more: &str) -> Sluice {
@@ -43,6 +50,7 @@ fn an_instance_that_is_killed_ten_times_under_load_fails_no_request() {
         "failover = { plugin = \"standard\", settings = { base_ejection = \"200 ms\", max_ejection = \"1 s\" } }",
     );
     let load = Load::to(gateway.address()).connections(CONNECTIONS).rate(RATE_RPS).start();
+    let begun = Instant::now();
     load.await_more(2_000);
     for _ in 0..KILLS {
         instances[1].kill();
@@ -50,13 +58,21 @@ fn an_instance_that_is_killed_ten_times_under_load_fails_no_request() {
         instances[1].restart();
         await_share(&instances[1], &load);
     }
-    let report = load.stop();
-    println!("{} requests, by instance {:?}", report.total(), report.by_instance());
+    let report = stop(load, begun);
     report.expect_no_failures();
     let retries = gateway.metric("sluice_failover_total", &["service=\"orders\"", "event=\"retries\""]);
     println!("{retries} attempts were repeated");
     assert!(retries > 0.0, "nothing was killed under load");
     no_instance_was_tried_twice(&instances);
+}
+
+/// Ends a load that has kept its rate.
+fn stop(load: RunningLoad, begun: Instant) -> Report {
+    let report = load.stop();
+    let rate = report.total() as f64 / begun.elapsed().as_secs_f64();
+    println!("{} requests, {rate:.0}/s, by instance {:?}", report.total(), report.by_instance());
+    assert!(rate >= RATE_SHARE_MIN * RATE_RPS, "{rate:.0}/s");
+    report
 }
 
 /// Until the instance takes part in the traffic again.
@@ -89,34 +105,32 @@ fn no_instance_was_tried_twice(instances: &[InstanceProcess]) {
 fn an_instance_that_hangs_fails_no_request_and_is_given_no_more_until_it_goes_on() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let instances = instances(&folder);
-    let gateway = gateway(
-        &instances,
-        "retry = { per_try_timeout = \"500 ms\" }\nfailover = { plugin = \"breaker\", settings = { consecutive = 5 } }",
-    );
-    let load = Load::to(gateway.address()).connections(CONNECTIONS_WHILE_STOPPED).rate(RATE_WHILE_STOPPED_RPS).start();
-    // The budget is a share of the requests that there were.
-    load.await_more(2_000);
+    let gateway = gateway(&instances, WHILE_STOPPED);
+    let load = Load::to(gateway.address()).connections(CONNECTIONS_WHILE_STOPPED).rate(RATE_RPS).start();
+    let begun = Instant::now();
+    // The budget is a share of the requests that there were within ten seconds.
+    load.await_more(10_000);
     instances[1].stop();
     let stopped = Instant::now();
     wait_for("the hanging instance to be out", SHARE_ZERO_WITHIN, || {
         (standing(&gateway, 1) != "admitted").then_some(())
     });
     println!("out of traffic after {:?}", stopped.elapsed());
+    // Those that were on their way when the verdict came are given up, all but a probe.
+    wait_until("the last attempts to be given up", || count(&gateway, 1, "in_flight") <= 1);
     let (attempts, probes) = (attempts(&gateway, 1), gateway_probes(&gateway));
-    load.await_more(5_000);
+    load.await_more(10_000);
     let more = attempts_since(&gateway, 1, attempts);
     let probed = gateway_probes(&gateway) - probes;
-    println!("within 5,000 requests it got {more} more, {probed} of them probes");
-    // Those that were on their way when the verdict came have not ended.
-    assert!(more as f64 <= probed + 1.0, "{more} attempts, {probed} probes");
+    println!("within 10,000 requests it got {more} more, {probed} of them probes");
+    // One that begins or ends while they are counted is counted twice, or not yet.
+    assert!(more as f64 <= probed + 2.0, "{more} attempts, {probed} probes");
     instances[1].go_on();
     let went_on = Instant::now();
     wait_for("the instance to be back", BACK_WITHIN, || (standing(&gateway, 1) == "admitted").then_some(()));
     println!("back after {:?}", went_on.elapsed());
     await_share(&instances[1], &load);
-    let report = load.stop();
-    println!("{} requests, by instance {:?}", report.total(), report.by_instance());
-    report.expect_no_failures();
+    stop(load, begun).expect_no_failures();
 }
 
 fn endpoint(gateway: &Sluice, nth: usize) -> serde_json::Value {
@@ -127,11 +141,13 @@ fn standing(gateway: &Sluice, nth: usize) -> String {
     endpoint(gateway, nth)["standing"].as_str().expect("a standing").to_owned()
 }
 
+fn count(gateway: &Sluice, nth: usize, key: &str) -> u64 {
+    endpoint(gateway, nth)[key].as_u64().expect("a number")
+}
+
 /// Begun, whether they have ended or not.
 fn attempts(gateway: &Sluice, nth: usize) -> u64 {
-    let endpoint = endpoint(gateway, nth);
-    let count = |key: &str| endpoint[key].as_u64().expect("a number");
-    count("attempts") + count("in_flight")
+    count(gateway, nth, "attempts") + count(gateway, nth, "in_flight")
 }
 
 fn attempts_since(gateway: &Sluice, nth: usize, before: u64) -> u64 {

@@ -1,7 +1,6 @@
 //! Active health checks: the gateway asks each endpoint itself, once for all its workers, and believes what it finds.
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
@@ -23,7 +22,8 @@ use sluice_harness::{
     sluice, wait_until,
 };
 
-/// Of most checks here: the shortest that is allowed.
+/// The shortest that is allowed, for what is about the pace. A check times out within its interval, so where it is about
+/// what a check finds, it is longer: a busy machine shall not be taken for an endpoint that hangs.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 fn gateway(addresses: &[SocketAddr], check: &str) -> Sluice {
@@ -38,8 +38,13 @@ fn fails_checks(gateway: &Sluice, nth: usize) -> bool {
     endpoint(gateway, nth)["fails_checks"].as_bool().expect("a flag")
 }
 
-fn was_checked(gateway: &Sluice, nth: usize) -> bool {
-    !endpoint(gateway, nth)["last_check"].is_null()
+fn outcome(gateway: &Sluice, nth: usize) -> String {
+    endpoint(gateway, nth)["last_check"]["outcome"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Waits until the last check of each of so many endpoints has succeeded.
+fn await_success(gateway: &Sluice, endpoints: usize) {
+    wait_until("all to pass a check", || (0..endpoints).all(|nth| outcome(gateway, nth) == "success"));
 }
 
 fn available(gateway: &Sluice, address: SocketAddr) -> f64 {
@@ -101,11 +106,10 @@ fn an_endpoint_that_fails_its_checks_is_out_before_any_request_fails_and_comes_b
     const RISE: u32 = 2;
     let pages = ["a", "b", "c"].map(Page::well);
     let addresses: Vec<_> = pages.iter().map(Page::address).collect();
-    let check = format!("{{ path = \"/health\", interval = \"100 ms\", fall = {FALL}, rise = {RISE}, jitter = 0 }}");
+    let check = format!("{{ path = \"/health\", interval = \"500 ms\", fall = {FALL}, rise = {RISE}, jitter = 0 }}");
     let gateway = gateway(&addresses, &check);
     let load = Load::to(gateway.address()).rate(150.0).start();
-    wait_until("all to be checked", || (0..3).all(|nth| was_checked(&gateway, nth)));
-    assert_eq!(endpoint(&gateway, 1)["last_check"]["outcome"], "success");
+    await_success(&gateway, 3);
     let before = pages[1].checks().len();
     pages[1].set_healthy(false);
     wait_until("the endpoint to be out", || available(&gateway, addresses[1]) == 0.0);
@@ -159,13 +163,13 @@ fn a_check_over_http_asks_and_expects_what_is_configured() {
     let right = Page::start("right", "HTTP/1.1 202 OK\r\ncontent-length: 8\r\n\r\nall good", good);
     let silent = RawOrigin::silent();
     let addresses = [status.address(), text_only.address(), right.address(), silent.address()];
-    let check = "{ path = \"/health?deep=1\", interval = \"200 ms\", timeout = \"150 ms\", status = [202, 206], \
+    let check = "{ path = \"/health?deep=1\", interval = \"1 s\", timeout = \"900 ms\", status = [202, 206], \
                  body = \"all good\", headers = { host = \"orders.internal\", x-check = \"yes\" } }";
     let gateway = gateway(&addresses, check);
-    wait_until("all to be checked", || (0..4).all(|nth| was_checked(&gateway, nth)));
     let said = |nth: usize| {
-        let endpoint = endpoint(&gateway, nth);
-        (text(&endpoint["last_check"]["outcome"]), text(&endpoint["last_check"]["detail"]))
+        let last = endpoint(&gateway, nth)["last_check"].clone();
+        let of = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
+        (of("outcome"), of("detail"))
     };
     for (nth, outcome, words) in [
         (0, "server-error", "answered 200 OK where 202, 206 was expected"),
@@ -173,11 +177,10 @@ fn a_check_over_http_asks_and_expects_what_is_configured() {
         (2, "success", "with the expected text"),
         (3, "timed-out", "no answer from "),
     ] {
-        let (found, detail) = said(nth);
-        println!("{found}: {detail}");
-        assert_eq!(found, outcome, "{detail}");
-        assert!(detail.contains(words), "{detail}");
-        assert_eq!(fails_checks(&gateway, nth), outcome != "success");
+        wait_until(&format!("{outcome}: {words}"), || {
+            let (found, detail) = said(nth);
+            found == outcome && detail.contains(words) && fails_checks(&gateway, nth) == (outcome != "success")
+        });
     }
     let asked = right.origin.received_text();
     let head = asked.split("\r\n\r\n").next().unwrap_or_default().to_ascii_lowercase();
@@ -190,8 +193,8 @@ fn a_check_over_http_asks_and_expects_what_is_configured() {
 fn a_check_over_tcp_needs_a_connection_and_no_more() {
     let mut origins = ["a", "b", "c"].map(Origin::start);
     let addresses: Vec<_> = origins.iter().map(Origin::address).collect();
-    let gateway = gateway(&addresses, "{ kind = \"tcp\", interval = \"100 ms\", fall = 2, rise = 2 }");
-    wait_until("all to be checked", || (0..3).all(|nth| was_checked(&gateway, nth)));
+    let gateway = gateway(&addresses, "{ kind = \"tcp\", interval = \"500 ms\", fall = 2, rise = 2 }");
+    await_success(&gateway, 3);
     assert_eq!(endpoint(&gateway, 2)["last_check"]["detail"], "a connection was accepted");
     let load = Load::to(gateway.address()).rate(100.0).start();
     load.await_more(50);
@@ -260,10 +263,10 @@ async fn check(
 fn a_check_over_grpc_asks_the_health_service() {
     let instances = [GrpcHealth::start(), GrpcHealth::start(), GrpcHealth::start()];
     let addresses: Vec<_> = instances.iter().map(|instance| instance.address).collect();
-    let check = "{ kind = \"grpc\", service = \"orders.Orders\", interval = \"100 ms\", fall = 2, rise = 2 }";
+    let check = "{ kind = \"grpc\", service = \"orders.Orders\", interval = \"500 ms\", fall = 2, rise = 2 }";
     let more = format!("protocol = \"h2\"\nhealth_check = {check}");
     let gateway = sluice!().config(any_route("orders", &addresses, &more)).start();
-    wait_until("all to be checked", || (0..3).all(|nth| was_checked(&gateway, nth)));
+    await_success(&gateway, 3);
     assert_eq!(endpoint(&gateway, 0)["last_check"]["detail"], "answered SERVING");
     let asked = instances[0].asked.lock().expect("no holder panics")[0].clone();
     assert_eq!(asked.0, "/grpc.health.v1.Health/Check");
@@ -293,7 +296,7 @@ fn where_all_fail_their_checks_all_are_used() {
 #[test]
 fn checks_are_made_once_a_gateway_and_not_once_a_worker() {
     const WORKERS: usize = 4;
-    const INTERVALS: usize = 20;
+    const INTERVALS: usize = 40;
     let page = Page::well("a");
     let check = "health_check = { path = \"/health\", interval = \"100 ms\", jitter = 0 }";
     let config = any_route("orders", &[page.address()], check) + &format!("[gateway]\nworkers = {WORKERS}\n");
@@ -302,36 +305,32 @@ fn checks_are_made_once_a_gateway_and_not_once_a_worker() {
     let checks = page.checks();
     let took = checks[INTERVALS] - checks[0];
     println!("{INTERVALS} intervals of {INTERVAL:?} took {took:?} with {WORKERS} workers");
-    // One check an interval, never more; a busy machine makes less.
-    assert!(took >= INTERVAL.mul_f64(INTERVALS as f64 * 0.9), "{took:?}");
+    // One check an interval, never more, whose times a busy machine notes late; once a worker would be four of them.
+    assert!(took >= INTERVAL.mul_f64(INTERVALS as f64 * 0.75), "{took:?}");
 }
 
 #[test]
 fn the_first_checks_of_many_endpoints_are_spread() {
-    const ENDPOINTS: usize = 40;
+    /// Each first check is due 10 ms after the one before.
+    const ENDPOINTS: usize = 100;
     let pages: Vec<_> = (0..ENDPOINTS).map(|nth| Page::well(&nth.to_string())).collect();
     let addresses: Vec<_> = pages.iter().map(Page::address).collect();
-    let _gateway = gateway(&addresses, "{ path = \"/health\", interval = \"10 s\" }");
+    let _gateway = gateway(&addresses, "{ path = \"/health\", interval = \"20 s\" }");
     wait_until("all to be checked", || pages.iter().all(|page| !page.checks().is_empty()));
     let mut first: Vec<_> = pages.iter().map(|page| page.checks()[0]).collect();
     first.sort_unstable();
     let took = first[ENDPOINTS - 1] - first[0];
-    // By tenths of a second from the first on: ten are due in each.
-    let mut tenths = BTreeMap::<u128, usize>::new();
-    for at in &first {
-        *tenths.entry((*at - first[0]).as_millis() / 100).or_default() += 1;
-    }
-    println!("{ENDPOINTS} first checks over {took:?}, by tenths of a second {tenths:?}");
-    assert!(took >= Duration::from_millis(300), "{took:?}");
-    assert!(took <= Duration::from_secs(5), "and within half an interval: {took:?}");
-    assert!(tenths.values().all(|&count| count <= ENDPOINTS / 2), "{tenths:?}");
+    println!("{ENDPOINTS} first checks over {took:?}");
+    // That they are even is a matter of virtual time (`host/src/failover/checks/tests`); here a machine may have stood still.
+    assert!(took >= Duration::from_millis(300), "all at once: {took:?}");
+    assert!(took <= Duration::from_secs(10), "and within half an interval: {took:?}");
 }
 
 #[test]
 fn a_check_counts_for_the_policy_too() {
     let pages = ["a", "b", "c"].map(Page::well);
     let addresses: Vec<_> = pages.iter().map(Page::address).collect();
-    let gateway = gateway(&addresses, "{ path = \"/health\", interval = \"100 ms\" }");
+    let gateway = gateway(&addresses, "{ path = \"/health\", interval = \"1 s\" }");
     gateway.push("none", &ejects_by_checks());
     gateway.set_failover("orders", "none", json!({}));
     let load = Load::to(gateway.address()).rate(100.0).start();

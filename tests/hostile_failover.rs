@@ -23,7 +23,7 @@ const EJECTED_MAX: usize = 2;
 /// `ejection.max_duration`.
 const EJECTION_MAX: Duration = Duration::from_secs(1);
 /// An ejection ends at a tick of the watch over health, each 50 ms; and what a busy machine adds.
-const EJECTION_SLACK: Duration = Duration::from_secs(1);
+const EJECTION_SLACK: Duration = Duration::from_secs(5);
 
 const RATE_RPS: f64 = 150.0;
 

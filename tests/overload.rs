@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 
 use sluice_harness::{
     Failure, Load, Origin, RawOrigin, Report, SlotOrigin, Sluice, any_route, capacity_rps, load::Sample, process,
-    sluice, wait_for, wait_until,
+    raw_origin::OK, sluice, wait_for, wait_until,
 };
 
 /// Each of these tests takes all that the machine has.
@@ -64,9 +64,10 @@ fn instances_that_reset_are_asked_hardly_more_often_than_their_clients_ask() {
     expect_no_storm(report.total() as f64, asked.load(Ordering::Acquire) as f64);
 }
 
-/// A debug build on two cores that are busy otherwise has no room for the load of two.
+/// A debug build on two cores that are busy otherwise has no room for the load of two instances of eight slots each: it is
+/// asked less, in the same proportions. `make bench` runs these tests in release, and writes down what they print.
 const INSTANCES: usize = if cfg!(debug_assertions) { 1 } else { 2 };
-const SLOTS: usize = 8;
+const SLOTS: usize = if cfg!(debug_assertions) { 4 } else { 8 };
 const SERVICE_TIME: Duration = Duration::from_millis(10);
 /// What all slots together could do if nothing took time but the service.
 const NOMINAL_RPS: f64 = (INSTANCES * SLOTS) as f64 / 0.010;
@@ -77,6 +78,11 @@ const OFFERED_RPS: f64 = 3.0 * NOMINAL_RPS;
 const GOODPUT_MIN: f64 = if cfg!(debug_assertions) { 0.8 } else { 0.9 };
 /// p99 of a refusal. The same holds for it: 3 to 14 ms were seen in debug, and 70 ms beside a compiler.
 const REFUSED_WITHIN: Duration = Duration::from_millis(if cfg!(debug_assertions) { 250 } else { 20 });
+/// What else a machine does makes goodput lower and refusals later, never better: of so many runs one must hold the bars. In
+/// release each run is a figure.
+const ATTEMPTS: usize = if cfg!(debug_assertions) { 3 } else { 1 };
+/// Of a limit that finds itself: four times the slots of the whole.
+const FOUND_MAX: usize = 32;
 /// Beyond what it had when the load began, at 64 connections.
 const MEMORY_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
@@ -86,21 +92,21 @@ const CONNECTIONS: usize = 96;
 
 #[test]
 fn an_endpoints_limit_sheds_what_exceeds_it() {
-    let most = overload("endpoint_requests = 8", GOODPUT_MIN, Duration::from_secs(1));
+    let most = overload(&format!("endpoint_requests = {SLOTS}"), Duration::from_secs(1));
     assert!(most <= SLOTS, "an instance had {most} requests at once");
 }
 
 #[test]
 fn requests_that_may_wait_for_a_place_do_and_the_others_are_refused() {
-    let circuit = "endpoint_requests = 8, pending = 8, pending_timeout = \"10 ms\"";
-    let most = overload(circuit, GOODPUT_MIN, Duration::from_secs(1));
+    let circuit = format!("endpoint_requests = {SLOTS}, pending = {SLOTS}, pending_timeout = \"10 ms\"");
+    let most = overload(&circuit, Duration::from_secs(1));
     assert!(most <= SLOTS, "an instance had {most} requests at once");
 }
 
 #[test]
 fn a_limit_that_finds_itself_sheds_what_exceeds_the_capacity() {
-    let most = overload("adaptive = true", GOODPUT_MIN, Duration::from_secs(5));
-    assert!(most <= 4 * SLOTS, "an instance had {most} requests at once");
+    let most = overload("adaptive = true", Duration::from_secs(5));
+    assert!(most <= FOUND_MAX, "an instance had {most} requests at once");
 }
 
 #[test]
@@ -122,9 +128,80 @@ fn a_request_that_waits_for_a_place_takes_no_cpu() {
     }
 }
 
-/// Three times what the instances can do; the most requests that one of them had at once.
-fn overload(circuit: &str, goodput_min: f64, warm_up: Duration) -> usize {
+#[test]
+fn connections_beyond_an_endpoints_limit_are_not_opened_and_their_requests_are_refused_at_once() {
+    const CONNECTIONS_MAX: usize = 2;
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (released, held) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+    let (lets_go, holds) = (Arc::clone(&released), Arc::clone(&held));
+    let origin = RawOrigin::start(move |mut exchange| {
+        while exchange.read_request().is_some() {
+            holds.fetch_add(1, Ordering::AcqRel);
+            wait_until("the test to let go", || lets_go.load(Ordering::Acquire));
+            exchange.write(OK);
+            holds.fetch_sub(1, Ordering::AcqRel);
+        }
+    });
+    // Each worker may always have one.
+    let config = format!("circuit = {{ endpoint_connections = {CONNECTIONS_MAX}, retry_after = \"7 s\" }}");
+    let config = any_route("orders", &[origin.address()], &config) + "[gateway]\nworkers = 1\n";
+    let gateway = sluice!().config(config).start();
+    thread::scope(|scope| {
+        // Within the scope, so that a failure lets the clients go.
+        let _lets_go = SetWhenDropped(&released);
+        for _ in 0..CONNECTIONS_MAX {
+            scope.spawn(|| gateway.client().get("/").expect(200));
+        }
+        wait_until("all connections to be taken", || held.load(Ordering::Acquire) == CONNECTIONS_MAX);
+        for _ in 0..5 {
+            let refused = gateway.client().get("/");
+            refused.expect_problem(503, "pick");
+            assert_eq!(refused.header("retry-after"), Some("7"), "{refused}");
+        }
+        assert_eq!(origin.connections(), CONNECTIONS_MAX);
+    });
+    wait_until("nothing to be held", || held.load(Ordering::Acquire) == 0);
+    gateway.client().get("/").expect(200);
+    assert_eq!(origin.connections(), CONNECTIONS_MAX, "those that are free are used again");
+}
+
+/// However the test goes on.
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Three times what the instances can do, within the bars; the most requests that one of them had at once.
+fn overload(circuit: &str, warm_up: Duration) -> usize {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut runs = Vec::new();
+    while runs.len() < ATTEMPTS && !runs.last().is_some_and(Run::is_within_the_bars) {
+        runs.push(run(circuit, warm_up));
+    }
+    assert!(runs.last().is_some_and(Run::is_within_the_bars), "{runs:?}");
+    runs.iter().map(|run| run.most).max().unwrap_or(0)
+}
+
+/// What a machine that is busy otherwise makes worse.
+#[derive(Debug)]
+struct Run {
+    /// Of the capacity.
+    goodput: f64,
+    /// Of a refusal.
+    p99: Duration,
+    most: usize,
+}
+
+impl Run {
+    fn is_within_the_bars(&self) -> bool {
+        self.goodput >= GOODPUT_MIN && self.p99 < REFUSED_WITHIN
+    }
+}
+
+fn run(circuit: &str, warm_up: Duration) -> Run {
     let instances = [(); INSTANCES].map(|()| SlotOrigin::start(SLOTS, SERVICE_TIME));
     let addresses = instances.each_ref().map(SlotOrigin::address);
     // On this machine, as busy as it is, asked without a gateway.
@@ -148,27 +225,28 @@ fn overload(circuit: &str, goodput_min: f64, warm_up: Duration) -> usize {
     let goodput = report.by_instance().values().sum::<usize>() as f64 / MEASURED.as_secs_f64();
     let refusals = refusals(&report);
     let most = instances.iter().map(SlotOrigin::take_most).max().unwrap_or(0);
+    let (p50, p99) = (refusals.latency(0.5), refusals.latency(0.99));
+    // Read by tests/bench/overload.py.
     println!(
-        "{circuit}: offered {:.0}/s, capacity {capacity:.0}/s, goodput {goodput:.0}/s = {:.3}, refused {:.0}/s with \
-         p50 {:?} p99 {:?}; {most} at once; {} KiB more",
+        "overload: circuit {{ {circuit} }}, offered {:.0}/s, capacity {capacity:.0}/s, goodput {goodput:.0}/s, refused \
+         {:.0}/s, p50 {} us, p99 {} us, at once {most}, memory {} KiB",
         report.total() as f64 / MEASURED.as_secs_f64(),
-        goodput / capacity,
         refusals.total() as f64 / MEASURED.as_secs_f64(),
-        refusals.latency(0.5),
-        refusals.latency(0.99),
+        p50.as_micros(),
+        p99.as_micros(),
         more / 1024,
     );
     assert_eq!(report.failures().into_keys().collect::<Vec<_>>(), [Failure::Status(503)], "{report}");
-    assert!(goodput >= goodput_min * capacity, "goodput {goodput:.0}/s of {capacity:.0}/s");
-    assert!(refusals.latency(0.99) < REFUSED_WITHIN, "p99 of a refusal {:?}", refusals.latency(0.99));
     assert!(more <= MEMORY_BYTES_MAX, "{more} bytes more than at the beginning");
     wait_until("nothing to be in flight", || gateway.in_flight("orders") == 0);
-    most
+    Run { goodput: goodput / capacity, p99, most }
 }
 
+/// With the time from the moment each was sent: how late a busy machine's generator sent it is not the gateway's doing.
 fn refusals(report: &Report) -> Report {
     let is_refusal = |sample: &&Sample| sample.result == Err(Failure::Status(503));
-    Report { samples: report.samples.iter().filter(is_refusal).cloned().collect(), reconnects: 0 }
+    let taken = |sample: &Sample| Sample { latency: sample.ended - sample.sent, ..sample.clone() };
+    Report { samples: report.samples.iter().filter(is_refusal).map(taken).collect(), reconnects: 0 }
 }
 
 /// A refusal says when to come back.

@@ -114,7 +114,7 @@ fn ended(gateway: &Sluice, outcome: &str) -> usize {
 }
 
 fn held(participants: &Participants) -> usize {
-    participants.calls().iter().filter(|call| call.path == "/held/unavailable").count()
+    participants.count_calls(|call| call.path == "/held/unavailable")
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_thousand_transactions_in_flight_end_each_under_its_own_version_and_settings
     gateway.push(PLUGIN, &rebuilt(&stock(), 2));
     let fourth = Cohort::begin(&gateway, &participants, "fourth");
     let cohorts = [&first, &second, &third, &fourth];
-    wait_until("all to be held", || held(&participants) == TRANSACTIONS);
+    wait_for("all to be held", END_DEADLINE, || (held(&participants) == TRANSACTIONS).then_some(()));
     println!("{TRANSACTIONS} are under way after {:?}", begun.elapsed());
     assert_eq!((&second.version, &third.version), (&pushed, &pushed));
     assert_eq!((&first.settings, &third.settings), (&second.settings, &fourth.settings));
@@ -155,7 +155,7 @@ fn a_thousand_transactions_in_flight_end_each_under_its_own_version_and_settings
     assert_eq!(gateway.active(PLUGIN), first.version);
     gateway.kill();
     let gateway = start(&participants, folder.path(), 7);
-    wait_until("all to be held again", || held(&participants) == 2 * TRANSACTIONS);
+    wait_for("all to be held again", END_DEADLINE, || (held(&participants) == 2 * TRANSACTIONS).then_some(()));
     assert_eq!(in_force(&gateway)["transactions"], kept);
     cohorts.iter().for_each(|cohort| cohort.expect(&gateway, "submitted"));
     gateway.control().delete(&format!("/plugins/{PLUGIN}")).expect(409);

@@ -185,7 +185,9 @@ fn each_wrong_field_is_named_and_nothing_is_stored() {
     let large = saga("g", GOOD).to_string().replace("{\\\"n\\\":1}", &"x".repeat(BYTES_MAX));
     for path in ["/transactions", "/transaction", "/api/dtmsvr/submit", "/api/dtmsvr/prepare"] {
         let send = |body: &str| shop.gateway.control_json(Method::POST, path, body);
-        send(&large).expect(413);
+        // Nothing of it is read, so what is too large is the whole.
+        let refused = Refused::of(send(&large).expect(413)).says(&["the body may have 1048576 bytes at most"]);
+        assert_eq!(refused.pointers(), [""], "{path}: {}", refused.words());
         send("[]").expect(400);
         send("{").expect(400);
         send(&"[".repeat(10_000)).expect(400);

@@ -1,7 +1,7 @@
 """RESULTS.md: what the benchmarks found, each in a part of its own that its next run replaces."""
 
 # In the order of the page.
-PARTS = ("proxies", "picks", "registry", "failover", "transactions", "events", "simulations")
+PARTS = ("proxies", "picks", "registry", "failover", "overload", "transactions", "events", "simulations")
 
 HEAD = """# What Sluice costs
 

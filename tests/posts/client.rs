@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::LocalSet};
 
 use super::{
-    ledger::Ledger,
+    ledger::Progress,
     peer::{Head, Incoming, body_of},
 };
 
@@ -33,15 +33,15 @@ pub enum Answered {
     Broken(String),
 }
 
-/// Sends all POSTs of the ledger; what came of each, by id.
-pub fn run(address: SocketAddr, ledger: &Arc<Ledger>, connections: usize, seed: u64) -> Vec<Answered> {
+/// Sends all POSTs; what came of each, by id.
+pub fn run(address: SocketAddr, progress: &Arc<Progress>, connections: usize, seed: u64) -> Vec<Answered> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
     let mut random = Rng::with_seed(seed);
     LocalSet::new().block_on(&runtime, async {
         let clients: Vec<_> = (0..connections)
-            .map(|_| tokio::task::spawn_local(client(address, Arc::clone(ledger), random.fork())))
+            .map(|_| tokio::task::spawn_local(client(address, Arc::clone(progress), random.fork())))
             .collect();
-        let mut all = vec![Answered::Broken("never sent".to_owned()); ledger.len()];
+        let mut all = vec![Answered::Broken("never sent".to_owned()); progress.len()];
         for client in clients {
             let answers = client.await.expect("a client does not panic");
             answers.into_iter().for_each(|(id, answered)| all[id] = answered);
@@ -50,17 +50,17 @@ pub fn run(address: SocketAddr, ledger: &Arc<Ledger>, connections: usize, seed: 
     })
 }
 
-async fn client(address: SocketAddr, ledger: Arc<Ledger>, mut random: Rng) -> Vec<(usize, Answered)> {
+async fn client(address: SocketAddr, progress: Arc<Progress>, mut random: Rng) -> Vec<(usize, Answered)> {
     let mut answers = Vec::new();
     let mut kept = None;
-    while let Some(id) = ledger.next() {
+    while let Some(id) = progress.next() {
         let large = random.u32(..LARGE_BODIES) == 0;
         let body = body_of(id, if large { LARGE_BODY_LEN } else { random.usize(1..SMALL_BODY_LEN) });
         let in_two = random.bool().then(|| random.usize(..body.len()));
         let answered = tokio::time::timeout(TIMEOUT, post(address, &mut kept, id, &body, in_two)).await;
         let answered = answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         answers.push((id, answered.unwrap_or_else(|error| Answered::Broken(error.to_string()))));
-        ledger.note_done();
+        progress.note_done();
     }
     answers
 }

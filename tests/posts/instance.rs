@@ -1,22 +1,17 @@
-//! Instances that break connections at random points, and one that can be killed.
+//! Instances that break connections at random points, each a process of its own, so that it can be killed as such. What it
+//! does with a POST it notes in its log, a line at a time.
 
-use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, atomic::Ordering},
-    thread::{self, JoinHandle},
-};
+use std::{io, io::Write, sync::Arc};
 
 use fastrand::Rng;
-use sluice_harness::{DEADLINE, wait_for};
+use sluice_harness::instance::Asked;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::oneshot,
 };
 
 use super::{
-    ledger::Ledger,
+    ledger::Note,
     peer::{Incoming, body_of, reset_on_drop},
 };
 
@@ -24,14 +19,6 @@ use super::{
 const RESET_AT_ACCEPT: u32 = 10;
 /// Of so many requests, one meets a connection that is reset.
 const RESET: u32 = 12;
-
-/// A server of its own thread.
-pub struct Instance {
-    address: SocketAddr,
-    ledger: Arc<Ledger>,
-    seed: u64,
-    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
-}
 
 /// Where a connection is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,62 +40,12 @@ const RESETS: [Reset; 6] = [
     Reset::AfterTheAnswer,
 ];
 
-impl Instance {
-    pub fn start(ledger: &Arc<Ledger>, seed: u64) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut instance = Self { address, ledger: Arc::clone(ledger), seed, running: None };
-        instance.restart();
-        instance
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub fn is_running(&self) -> bool {
-        self.running.is_some()
-    }
-
-    /// On the address that it had before.
-    pub fn restart(&mut self) {
-        // A connection of somebody else's may have taken the port for a moment.
-        let listener = wait_for("the port to be free", DEADLINE, || std::net::TcpListener::bind(self.address).ok());
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        self.address = listener.local_addr().expect("bound");
-        self.seed = self.seed.wrapping_add(1);
-        let (stop, stopped) = oneshot::channel();
-        let (ledger, random) = (Arc::clone(&self.ledger), Rng::with_seed(self.seed));
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            // Dropping the runtime with the block drops the listener and every connection, wherever they are.
-            runtime.expect("a runtime can be built").block_on(async {
-                let listener = TcpListener::from_std(listener).expect("made non-blocking above");
-                tokio::select! {
-                    () = accept(listener, ledger, random) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        self.running = Some((stop, thread));
-    }
-
-    /// The listener and all connections end at once.
-    pub fn kill(&mut self) {
-        if let Some((stop, thread)) = self.running.take() {
-            // The thread may have ended by itself; joining it shows that.
-            let _ = stop.send(());
-            thread.join().expect("the instance does not panic");
-        }
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-async fn accept(listener: TcpListener, ledger: Arc<Ledger>, mut random: Rng) {
+/// In the child process. Its name is its seed, another one for each of its lives.
+pub async fn serve(listener: TcpListener, asked: Asked) {
+    let seed: u64 = asked.name.parse().expect("the test names it so");
+    let lived_len = asked.log.metadata().expect("it is open").len();
+    let mut random = Rng::with_seed(seed.wrapping_add(lived_len));
+    let asked = Arc::new(asked);
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
         // On a socket that the peer has already closed; serving it will find that out.
@@ -120,15 +57,15 @@ async fn accept(listener: TcpListener, ledger: Arc<Ledger>, mut random: Rng) {
             reset_on_drop(&stream);
             continue;
         }
-        let (ledger, random) = (Arc::clone(&ledger), random.fork());
-        tokio::spawn(async move {
+        let (asked, random) = (Arc::clone(&asked), random.fork());
+        tokio::task::spawn_local(async move {
             // The gateway may end a connection when it likes.
-            let _ = serve(stream, &ledger, random).await;
+            let _ = exchange(stream, &asked, random).await;
         });
     }
 }
 
-async fn serve(mut stream: TcpStream, ledger: &Ledger, mut random: Rng) -> io::Result<()> {
+async fn exchange(mut stream: TcpStream, asked: &Asked, mut random: Rng) -> io::Result<()> {
     let mut incoming = Incoming::default();
     while let Some(head) = incoming.head(&mut stream).await? {
         let reset = (random.u32(..RESET) == 0).then(|| *random.choice(&RESETS).expect("there are some"));
@@ -136,7 +73,7 @@ async fn serve(mut stream: TcpStream, ledger: &Ledger, mut random: Rng) -> io::R
             reset_on_drop(&stream);
         }
         let id: usize = head.field("x-order").and_then(|id| id.parse().ok()).expect("the gateway forwards headers");
-        let (post, len) = (ledger.post(id), head.content_length());
+        let len = head.content_length();
         if reset == Some(Reset::AfterTheHead) {
             return Ok(());
         }
@@ -145,8 +82,7 @@ async fn serve(mut stream: TcpStream, ledger: &Ledger, mut random: Rng) -> io::R
             return Ok(());
         }
         let body = incoming.body(&mut stream, len).await?;
-        assert!(body == body_of(id, len), "POST {id} came with another one's body");
-        post.executed.fetch_add(1, Ordering::AcqRel);
+        note(asked, if body == body_of(id, len) { Note::Executed } else { Note::Mistaken }, id);
         if reset == Some(Reset::BeforeTheAnswer) {
             return Ok(());
         }
@@ -158,12 +94,21 @@ async fn serve(mut stream: TcpStream, ledger: &Ledger, mut random: Rng) -> io::R
             _ => answer.len(),
         };
         // Noted before, as the client may read at once what is written.
-        post.cut.store(cut_at < answer.len(), Ordering::Release);
+        if cut_at < answer.len() {
+            note(asked, Note::Cut, id);
+        }
         stream.write_all(&answer.as_bytes()[..cut_at]).await?;
-        post.answered.store(cut_at == answer.len(), Ordering::Release);
+        if cut_at == answer.len() {
+            note(asked, Note::Answered, id);
+        }
         if reset.is_some() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// One write, so that it is there whole however the process ends.
+fn note(asked: &Asked, note: Note, id: usize) {
+    (&asked.log).write_all(note.line(id).as_bytes()).expect("the test's folder can be written to");
 }

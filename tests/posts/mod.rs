@@ -1,4 +1,4 @@
-//! POSTs under random failures: the clients, the instances, and the ledger that both write in.
+//! POSTs under random failures: the clients, the instances, and what both know of each.
 
 pub mod client;
 pub mod instance;

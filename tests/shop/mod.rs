@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +22,9 @@ pub const STOCK: u64 = 100_000;
 /// Of a service whose instances are both gone: ten seconds until they come back, thirty after which an order is undone, and
 /// the pauses between the attempts.
 pub const OUTAGE_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Until the shop is closed: its seven processes end in turn, each within ten seconds.
+const CLOSING_DEADLINE: Duration = DEADLINE.saturating_mul(3);
 
 /// A shop that is open until it is dropped.
 pub struct Shop {
@@ -62,8 +65,13 @@ impl Shop {
             .arg(data.path().join("data"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the binary is built");
+        // Shown by the test, and not handed down to whoever reads the tests' output: those who write here are not all the
+        // test's own children, and may outlive it.
+        let complaints = BufReader::new(up.stderr.take().expect("piped above")).lines().map_while(Result::ok);
+        thread::spawn(move || complaints.for_each(|line| eprintln!("{line}")));
         let mut lines = BufReader::new(up.stdout.take().expect("piped above")).lines().map_while(Result::ok);
         let mut said = Vec::new();
         for line in lines.by_ref() {
@@ -127,15 +135,18 @@ impl Shop {
 
     /// As an instance dies whose machine does.
     pub fn kill(&self, instance: &str) {
-        let up = self.up.id();
-        let children = fs::read_to_string(format!("/proc/{up}/task/{up}/children")).expect("it is alive");
-        let is_instance = |pid: &i32| {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        self.try_kill(instance).unwrap_or_else(|| panic!("{instance} is not running"));
+    }
+
+    /// None: it is not running.
+    pub fn try_kill(&self, instance: &str) -> Option<()> {
+        let is_instance = |pid: &Pid| {
+            let command = fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
             command.split(|byte| *byte == 0).any(|argument| argument == instance.as_bytes())
         };
-        let pid = children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_instance);
-        let pid = pid.and_then(Pid::from_raw).unwrap_or_else(|| panic!("{instance} is not running"));
-        kill_process(pid, Signal::KILL).expect("it is one's own");
+        let pid = children(&self.up).into_iter().find(is_instance)?;
+        // It may have ended since.
+        kill_process(pid, Signal::KILL).ok()
     }
 }
 
@@ -179,11 +190,31 @@ fn address(said: &[String], name: &str) -> Option<SocketAddr> {
     said.iter().find_map(|line| line.trim().strip_prefix(name)?.trim().trim_start_matches("http://").parse().ok())
 }
 
-/// Its children end before it does.
-fn end(up: &mut Child) -> std::process::ExitStatus {
+/// Its children end before it does, one after the other. Never panics, as a test that failed may be the reason.
+fn end(up: &mut Child) -> Option<ExitStatus> {
     // It may have ended by itself; then there is nobody to tell.
     let _ = kill_process(Pid::from_child(up), Signal::TERM);
-    wait_for("the shop to close", DEADLINE, || up.try_wait().expect("one's own child"))
+    let begun = Instant::now();
+    while begun.elapsed() < CLOSING_DEADLINE {
+        if let Ok(Some(status)) = up.try_wait() {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    eprintln!("the shop does not close within {CLOSING_DEADLINE:?}: killed");
+    // The services end with their parent, the gateway does not.
+    for child in children(up) {
+        let _ = kill_process(child, Signal::KILL);
+    }
+    let _ = up.kill();
+    up.wait().ok()
+}
+
+/// Of a process that is alive.
+fn children(up: &Child) -> Vec<Pid> {
+    let up = up.id();
+    let children = fs::read_to_string(format!("/proc/{up}/task/{up}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 pub fn text(value: &Value) -> String {

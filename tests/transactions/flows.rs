@@ -9,7 +9,7 @@ use sluice_harness::{Answer, Client, Participants, wait_for};
 pub const PROTOCOLS: [&str; 4] = ["two-phase-commit", "saga", "tcc", "message"];
 
 /// How long a transaction may take to end when everything works: attempts are a second apart at first.
-const END_DEADLINE: Duration = Duration::from_secs(60);
+pub const END_DEADLINE: Duration = Duration::from_secs(60);
 
 /// One transaction that a client wants.
 #[derive(Clone, Debug)]
@@ -100,7 +100,11 @@ impl Flow {
     fn post(&self, client: &Client, what: &str, request: &Value) -> Result<Answer, Gone> {
         let path = format!("/api/dtmsvr/{what}");
         let headers = [("content-type", "application/json")];
-        client.try_send(Method::POST, &path, &headers, request.to_string().into_bytes()).map_err(|_| Gone)
+        let answer =
+            client.try_send(Method::POST, &path, &headers, request.to_string().into_bytes()).map_err(|_| Gone)?;
+        // Whatever is refused is refused for a reason: a gateway that cannot is one that has not acknowledged.
+        assert!(answer.status.as_u16() < 500, "{what} of {self:?}: {answer}");
+        Ok(answer)
     }
 
     /// Where it stands in the end; None where the gateway has never heard of it.

@@ -26,6 +26,8 @@ pub struct SluiceBuilder {
     verbatim: bool,
     directory: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    /// What runs it: a program and its arguments.
+    under: Vec<String>,
 }
 
 /// A running gateway: ready when the test gets it, dead when the test lets it go. Where the test fails, its
@@ -55,7 +57,8 @@ type Log = Arc<Mutex<Vec<String>>>;
 
 impl SluiceBuilder {
     pub fn new(binary: &str) -> Self {
-        Self { binary: binary.into(), text: String::new(), verbatim: false, directory: None, environment: Vec::new() }
+        let (text, environment, under) = (String::new(), Vec::new(), Vec::new());
+        Self { binary: binary.into(), text, verbatim: false, directory: None, environment, under }
     }
 
     /// The configuration; what it leaves out (workers, data folder, listeners on port 0) is filled in.
@@ -81,6 +84,21 @@ impl SluiceBuilder {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Run by another program, which must become the gateway itself: what is started is what is killed.
+    pub fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Its system calls go into a file, each call with the paths of its descriptors.
+    pub fn traced(self, calls: &str, into: &Path) -> Self {
+        let into = into.to_str().expect("a temporary folder's path is text");
+        let calls = format!("trace={calls}");
+        // -D: the gateway is the child itself, and strace a process beside it that ends with it. No -p, as many systems
+        // let only a parent, or whom it names, look on.
+        self.under(&["strace", "-D", "-f", "-y", "-tt", "-e", &calls, "-s", "400", "-o", into])
     }
 
     /// Starts it and waits until `/readyz` says that every listener serves.
@@ -137,7 +155,14 @@ impl SluiceBuilder {
         let text = if self.verbatim { self.text } else { config::complete(&self.text, &directory.join("data")) };
         let config_path = directory.join("sluice.toml");
         std::fs::write(&config_path, text).expect("a temporary folder can be written");
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.under.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+        };
         command.arg(subcommand).arg("--config").arg(&config_path).current_dir(&directory).stdin(Stdio::null());
         command.env("NO_COLOR", "1").envs(self.environment);
         (command, config_path, temporary)

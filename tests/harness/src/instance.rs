@@ -1,7 +1,8 @@
 //! Instances of a service that are processes of their own, so that they can be killed and stopped as such.
 //!
 //! The process is the test's own executable, asked to run the one test [`instance_process!`](crate::instance_process)
-//! makes: nothing else has to be built or found. It notes each request in a file before it answers.
+//! makes: nothing else has to be built or found. It notes each request in a file before it answers; a test that wants its
+//! instances to do something else says what: `instance_process!(serve)`.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -43,10 +44,13 @@ pub struct InstanceProcess {
 #[macro_export]
 macro_rules! instance_process {
     () => {
+        $crate::instance_process!($crate::instance::serve);
+    };
+    ($serve:path) => {
         #[test]
         #[ignore = "what a child process of the other tests is; alone it does nothing"]
         fn an_instance_of_the_service() {
-            $crate::instance::serve_if_asked();
+            $crate::instance::serve_if_asked($serve);
         }
     };
 }
@@ -132,7 +136,7 @@ impl InstanceProcess {
         rustix::process::kill_process(pid, signal).expect("a child can be signalled");
     }
 
-    /// The ids of the requests that have arrived, over all its processes.
+    /// What it has noted, over all its processes: the ids of the requests that have arrived, where the test does not say.
     pub fn request_ids(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -148,15 +152,33 @@ impl Drop for InstanceProcess {
     }
 }
 
+/// What a child process knows of itself.
+pub struct Asked {
+    pub name: String,
+    /// Where it notes what the test shall know, a line at a time: what is written once stays, however the process ends.
+    pub log: File,
+    pub log_path: PathBuf,
+}
+
 /// In the child: serves until it is killed. Elsewhere: nothing.
-pub fn serve_if_asked() {
+pub fn serve_if_asked(serve: impl AsyncFnOnce(TcpListener, Asked)) {
     let (Ok(name), Ok(address), Ok(log)) = (std::env::var(NAME), std::env::var(ADDRESS), std::env::var(LOG)) else {
         return;
     };
-    let time = PathBuf::from(&log).with_extension("time");
-    let log = OpenOptions::new().create(true).append(true).open(log).expect("the test's folder can be written to");
+    // However the test's process ends, and be it by a panic within a panic: an instance that lived on would hold the
+    // output which whoever started the tests reads to its end. The parent is the thread of the test that started it.
+    let end_with_parent = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    end_with_parent.expect("prctl(2) takes any signal");
+    let log_path = PathBuf::from(log);
+    let log =
+        OpenOptions::new().create(true).append(true).open(&log_path).expect("the test's folder can be written to");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
-    tokio::task::LocalSet::new().block_on(&runtime, serve(address, Arc::new(Served { name, log, time })));
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        // A port that is taken ends the process, and the parent tries again.
+        let Ok(listener) = TcpListener::bind(&address).await else { return };
+        println!("{READY}{}", listener.local_addr().expect("bound"));
+        serve(listener, Asked { name, log, log_path }).await;
+    });
 }
 
 /// What the child knows.
@@ -167,10 +189,9 @@ struct Served {
     time: PathBuf,
 }
 
-async fn serve(address: String, served: Arc<Served>) {
-    // A port that is taken ends the process, and the parent tries again.
-    let Ok(listener) = TcpListener::bind(&address).await else { return };
-    println!("{READY}{}", listener.local_addr().expect("bound"));
+/// Who it is, after its service time.
+pub async fn serve(listener: TcpListener, Asked { name, log, log_path }: Asked) {
+    let served = Arc::new(Served { name, log, time: log_path.with_extension("time") });
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
         // On a socket that the peer has already closed; serving it will find that out.

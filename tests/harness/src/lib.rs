@@ -25,6 +25,7 @@ pub mod raw;
 pub mod raw_origin;
 pub mod script;
 pub mod slots;
+pub mod strace;
 pub mod transfer;
 pub mod wait;
 pub mod webhook_receiver;

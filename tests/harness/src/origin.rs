@@ -20,6 +20,8 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::wait::{DEADLINE, wait_for};
+
 /// Heads that are remembered; later ones are only counted.
 const SEEN_MAX: usize = 1_000;
 
@@ -72,7 +74,8 @@ impl Origin {
 
     /// On an address that an origin which was killed has left.
     pub fn start_on(name: &str, address: SocketAddr) -> Self {
-        let listener = std::net::TcpListener::bind(address).expect("the address is free");
+        // A connection of somebody else's may have taken the port for a moment.
+        let listener = wait_for("the address to be free", DEADLINE, || std::net::TcpListener::bind(address).ok());
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State::new(name));

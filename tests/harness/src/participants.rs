@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard},
 };
 
-use crate::{RawExchange, RawOrigin};
+use crate::{RawExchange, RawOrigin, process};
 
 /// What one branch's participant has in its books.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,8 @@ struct State {
 
 impl Participants {
     pub fn start() -> Self {
+        // A call that is held keeps its connection, and some tests hold a thousand.
+        process::raise_descriptor_limit();
         let books = Arc::<Books>::default();
         let of_origin = Arc::clone(&books);
         let origin = RawOrigin::start(move |exchange| serve(exchange, &of_origin));
@@ -84,8 +86,13 @@ impl Participants {
         self.books.lock().calls.clone()
     }
 
+    /// Without a copy of them all, as whoever waits for them asks often.
+    pub fn count_calls(&self, counts: impl Fn(&Call) -> bool) -> usize {
+        self.books.lock().calls.iter().filter(|call| counts(call)).count()
+    }
+
     pub fn calls_of(&self, gid: &str) -> Vec<Call> {
-        self.calls().into_iter().filter(|call| call.gid == gid).collect()
+        self.books.lock().calls.iter().filter(|call| call.gid == gid).cloned().collect()
     }
 
     /// Moments at which one had committed and another aborted, or had committed without having been prepared.

@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::PathBuf, process::Command};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, getrlimit, setrlimit};
 
 /// Resident memory of a process, in bytes.
 pub fn rss_bytes(pid: u32) -> u64 {
@@ -45,6 +45,13 @@ pub fn involuntary_switches(pid: u32) -> u64 {
         line.trim().parse::<u64>().ok()
     };
     threads(pid).filter_map(of_thread).sum()
+}
+
+/// To as many as this process, and those that it starts, may have at once.
+pub fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("a process may have what is its own");
 }
 
 fn threads(pid: u32) -> impl Iterator<Item = i32> {

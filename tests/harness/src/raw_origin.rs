@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use crate::raw::RawConnection;
@@ -47,10 +48,15 @@ impl RawOrigin {
         };
         let serve = Arc::new(serve);
         thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
+            for stream in listener.incoming() {
                 if closing.load(Ordering::Acquire) {
                     return;
                 }
+                // Out of descriptors: until some are free again.
+                let Ok(stream) = stream else {
+                    thread::sleep(Duration::from_millis(10));
+                    continue;
+                };
                 let index = accepted.fetch_add(1, Ordering::AcqRel);
                 let log = Arc::clone(&received);
                 log.lock().expect("no holder panics").push(Vec::new());

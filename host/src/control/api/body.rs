@@ -158,7 +158,9 @@ fn begins_like_wasm(bytes: &[u8]) -> Result<(), Problem> {
 }
 
 fn too_large(bytes_max: usize) -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body may have {bytes_max} bytes at most"))
+    let detail = format!("the body may have {bytes_max} bytes at most");
+    let whole = vec![ChangeProblem::plain(detail.clone())];
+    Problem::with_problems(StatusCode::PAYLOAD_TOO_LARGE, detail, whole)
 }
 
 /// What is told of one body at most: the first hundred say enough.

@@ -20,7 +20,9 @@ const GUESTS: &str = "../tests/guests/built";
 fn version(folder: &str, name: &str) -> Option<Arc<Version>> {
     let path = Path::new(folder).join(format!("{name}.wasm"));
     let Ok(bytes) = fs::read(&path) else {
-        eprintln!("{} is not built: make plugins test-guests", path.display());
+        let missing = format!("{} is not built: make plugins test-guests", path.display());
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        eprintln!("{missing}");
         return None;
     };
     Some(runtime().load(&plugin_name(), &bytes).unwrap_or_else(|error| panic!("{name}: {error}")))
@@ -42,6 +44,15 @@ fn lying(lie: &str) -> Option<ProtocolInstance> {
 
 fn planned(protocol: &mut ProtocolInstance, request: &Value) -> Vec<Branch> {
     protocol.plan(&request.to_string(), &[]).expect("it comes back").expect("the request is right")
+}
+
+/// How often a call may be made until one is within its time.
+const ATTEMPTS: usize = 5;
+
+/// By a new instance each time. What else a machine does makes a call's CPU time longer, and never shorter.
+fn in_time<T>(attempt: impl Fn() -> Result<T, Fault>) -> T {
+    let early = (1..ATTEMPTS).find_map(|_| attempt().ok());
+    early.unwrap_or_else(|| attempt().unwrap_or_else(|fault| panic!("{fault:?}, {ATTEMPTS} times")))
 }
 
 fn refused(protocol: &mut ProtocolInstance, request: &str) -> Vec<Problem> {
@@ -157,41 +168,52 @@ fn a_thousand_branches_are_within_a_calls_time_and_memory() {
     for (name, request) in
         [("saga", steps(1_000)), ("two-phase-commit", json!({"branches": vec![json!({"service": "orders"}); 1_000]}))]
     {
-        let Some(mut protocol) = stock(name) else { return };
-        let mut view = submitted(planned(&mut protocol, &request));
+        if stock(name).is_none() {
+            return;
+        }
+        let stock = || stock(name).expect("it is there");
+        let branches = in_time(|| stock().plan(&request.to_string(), &[])).expect("the request is right");
+        let mut view = submitted(branches);
         assert_eq!(view.branches.len(), 1_000);
-        let Step::Run(all) = protocol.next(&view).unwrap() else { panic!("all begin") };
+        let Step::Run(all) = in_time(|| stock().next(&view)) else { panic!("all begin") };
         assert_eq!(all.len(), 1_000);
         for progress in &mut view.progress {
             progress[0] = Progress::Unknown("decided meanwhile".to_owned());
         }
         view.decision = Some(Decision::Abort);
-        let Step::Run(all) = protocol.next(&view).unwrap() else { panic!("all are undone") };
+        let Step::Run(all) = in_time(|| stock().next(&view)) else { panic!("all are undone") };
         assert_eq!(all.len(), 1_000);
     }
 }
 
 #[test]
 fn a_saga_of_a_thousand_steps_in_a_row_is_too() {
-    let Some(mut protocol) = stock("saga") else { return };
+    if stock("saga").is_none() {
+        return;
+    }
+    let stock = || stock("saga").expect("it is there");
     let mut request = steps(1_000);
     request["concurrent"] = json!(false);
-    let mut view = submitted(planned(&mut protocol, &request));
+    let mut view = submitted(in_time(|| stock().plan(&request.to_string(), &[])).expect("the request is right"));
     for progress in &mut view.progress[..999] {
         progress[0] = Progress::Succeeded;
     }
-    assert_eq!(protocol.next(&view).unwrap(), run(&[(999, 0)]));
+    assert_eq!(in_time(|| stock().next(&view)), run(&[(999, 0)]));
     view.decision = Some(Decision::Abort);
-    assert_eq!(protocol.next(&view).unwrap(), run(&[(998, 1)]));
+    assert_eq!(in_time(|| stock().next(&view)), run(&[(998, 1)]));
 }
 
 #[test]
 fn a_request_of_a_mebibyte_is_read_in_time() {
-    let Some(mut protocol) = stock("saga") else { return };
+    if stock("saga").is_none() {
+        return;
+    }
+    let stock = || stock("saga").expect("it is there");
     let mut request = steps(3);
     request["payloads"] = json!(vec!["x".repeat(100); 9_900]);
     assert!((1 << 20) - 30_000 < request.to_string().len());
-    assert_eq!(planned(&mut protocol, &request).len(), 3);
+    let branches = in_time(|| stock().plan(&request.to_string(), &[])).expect("the request is right");
+    assert_eq!(branches.len(), 3);
 }
 
 #[test]

@@ -84,6 +84,18 @@ fn nothing_is_undone_of_which_nothing_has_run() {
 }
 
 #[test]
+fn a_protocol_that_steps_without_end_is_stopped_at_its_last_step() {
+    let facts = Facts { steps: STEPS_MAX - 1, ..machine().facts().clone() };
+    let mut machine = Machine::restore(machine().branches().to_vec(), facts).expect("facts of its own branches");
+    assert_eq!(machine.take(&Step::Run(vec![TRY])), Ok(Taken::Started(vec![TRY])));
+    // Waiting, and asking for what is under way already, changes nothing and costs nothing.
+    assert_eq!(machine.take(&Step::Wait), Ok(Taken::Nothing));
+    assert_eq!(machine.take(&Step::Run(vec![TRY])), Ok(Taken::Nothing));
+    assert_eq!(machine.take(&Step::Decide(Decision::Abort)), Err(Violation::TooManySteps));
+    assert_eq!(Violation::TooManySteps.to_string(), "it has taken 10000 steps");
+}
+
+#[test]
 fn a_decision_is_final() {
     for (first, again) in [(Decision::Commit, Decision::Abort), (Decision::Abort, Decision::Commit)] {
         let mut machine = decided(first);
