@@ -1,6 +1,7 @@
 //! What the tasks of all handlers share.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use super::{HandlerVersions, journal::Journal, record::Pin};
 use crate::{
     events::EventStore,
-    model::{HandlerName, Position, Wall, backoff},
+    model::{Event, Filter, HandlerName, Position, Wall, backoff},
     plugin::BoxFuture,
 };
 
@@ -93,12 +94,36 @@ pub(super) struct Core {
     pub tell: Tell,
     pub wall: Wall,
     pub random: Mutex<fastrand::Rng>,
+    pub emitters: Emitters,
     pub shutdown: watch::Sender<bool>,
 }
 
 impl Core {
     pub fn pause(&self, failed: u32, base: Duration) -> Duration {
         backoff::pause(failed, base, &mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Handlers that have emitted something since the gateway started, and which events they want. Those that want an event share
+/// what may come of it.
+#[derive(Default)]
+pub(super) struct Emitters(Mutex<BTreeMap<HandlerName, Filter>>);
+
+impl Emitters {
+    /// This one does.
+    pub fn add(&self, name: &HandlerName, filter: &Filter) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(name) != Some(filter) {
+            all.insert(name.clone(), filter.clone());
+        }
+    }
+
+    /// How many want the event.
+    pub fn count(&self, event: &Event) -> u32 {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (event_type, stream) = (event.draft.event_type.as_str(), event.stream.as_str());
+        let count = all.values().filter(|filter| filter.admits(event_type, stream)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 }
 

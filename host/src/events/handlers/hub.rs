@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    core::{Core, HandlerCaller, Tell},
+    core::{Core, Emitters, HandlerCaller, Tell},
     error::HandlersError,
     follow::Replayed,
     handler::{HandlerVersions, StoredState},
@@ -82,7 +82,7 @@ impl EventHandlers {
         let journal = Journal::claim(storage, events.clone(), owner).await?;
         let (shutdown, _) = watch::channel(false);
         let random = Mutex::new(fastrand::Rng::with_seed(seed));
-        let core = Arc::new(Core { journal, events, caller, versions, tell, wall, random, shutdown });
+        let core = Arc::new(Core { journal, events, caller, versions, tell, wall, random, emitters: Emitters::default(), shutdown });
         Ok(Self { core, entries: Arc::default(), tasks: Arc::default() })
     }
 

@@ -71,7 +71,7 @@ impl Journal {
     }
 
     /// Writes, with events that are appended in the same commit where there are any.
-    pub async fn commit(&self, streams: Vec<StreamAppend>, depth: u8, mut with: Batch) -> Result<(), NotKept> {
+    pub async fn commit(&self, streams: Vec<StreamAppend>, mut with: Batch) -> Result<(), NotKept> {
         let claimed =
             Condition::Equals { space: SPACE, key: Bytes::from_static(keys::CLAIM), value: self.claim.clone() };
         with.conditions.insert(0, claimed);
@@ -79,14 +79,14 @@ impl Journal {
         let kept = if streams.is_empty() {
             self.storage.commit(with).await.map_err(not_committed)
         } else {
-            self.events.append(Append { streams, depth, with }).await.map(drop).map_err(not_appended)
+            self.events.append(Append { streams, with }).await.map(drop).map_err(not_appended)
         };
         crash_point::here("after-handled");
         kept
     }
 
     pub async fn write(&self, batch: Batch) -> Result<(), NotKept> {
-        self.commit(Vec::new(), 0, batch).await
+        self.commit(Vec::new(), batch).await
     }
 
     pub async fn registration(&self, name: &HandlerName) -> Result<Option<Registration>, HandlersError> {

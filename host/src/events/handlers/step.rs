@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::sleep};
 use super::{
     Handler,
     core::{Core, Told, stopped},
-    effects::{Effects, SeveralDepths},
+    effects::{Effects, NotAllowed, Within},
     error::HandlersError,
     handler::StoredState,
     journal::NotKept,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::{Event, HandlerName, OnFailure, Position, backoff},
-    plugin::{Fault, FaultKind, HandleFailure, Handled, StateQuota},
+    plugin::{Caused, Effect, Fault, FaultKind, HandleFailure, Handled, StateQuota},
     storage::{Batch, crash_point},
 };
 
@@ -168,7 +168,7 @@ impl Stepper {
             return Ok(());
         }
         let progress = Progress { checkpoint: looked_at, ..self.progress };
-        self.keep(Vec::new(), 0, Batch::new(), progress).await.map_err(not_kept)
+        self.keep(Vec::new(), Batch::new(), progress).await.map_err(not_kept)
     }
 
     /// What stands at a position is damaged.
@@ -203,7 +203,7 @@ impl Stepper {
     pub async fn forget_parked(&mut self, position: Position) -> Result<(), Ended> {
         let batch = Batch::new().delete(SPACE, keys::parked_event(&self.name, self.generation, position));
         let progress = Progress { parked: self.progress.parked.saturating_sub(1), ..self.progress };
-        self.keep(Vec::new(), 0, batch, progress).await.map_err(not_kept)
+        self.keep(Vec::new(), batch, progress).await.map_err(not_kept)
     }
 
     async fn try_batch(&mut self, batch: &[Arc<Event>], upto: Position) -> Result<Tried, Ended> {
@@ -251,10 +251,9 @@ impl Stepper {
         unparks: bool,
     ) -> Result<Tried, Ended> {
         let Handled { caused, writes, state_bytes } = handled;
-        let caused = if self.replays.is_some() { Vec::new() } else { caused };
-        let effects = match Effects::of(&self.name, batch, caused, self.core.wall.now_ms()) {
+        let effects = match self.effects(batch, caused) {
             Ok(effects) => effects,
-            Err(SeveralDepths) => return Ok(Tried::TooMuch),
+            Err(NotAllowed { at, reason }) => return Ok(Tried::Failed { at, transient: false, reason }),
         };
         let mut progress = Progress { checkpoint: upto.max(self.progress.checkpoint), ..self.progress };
         progress.handled += batch.len() as u64;
@@ -277,7 +276,7 @@ impl Stepper {
             progress.parked = progress.parked.saturating_sub(1);
             with = with.delete(SPACE, keys::parked_event(&self.name, self.generation, batch[0].position));
         }
-        match self.keep(effects.streams, effects.depth, with, progress).await {
+        match self.keep(effects.streams, with, progress).await {
             Ok(()) => {
                 if calls > 0 {
                     self.cell.calls_waiting.fetch_add(calls, std::sync::atomic::Ordering::Relaxed);
@@ -289,6 +288,23 @@ impl Stepper {
             Err(NotKept::Refused(reason)) => Ok(Tried::Failed { at: 0, transient: false, reason }),
             Err(other) => Err(not_kept(other)),
         }
+    }
+
+    /// What goes out of it. Of a replay nothing does.
+    fn effects(&self, batch: &[Arc<Event>], caused: Vec<Caused>) -> Result<Effects, NotAllowed> {
+        if self.replays.is_some() {
+            return Ok(Effects::default());
+        }
+        let core = &self.core;
+        if caused.iter().any(|caused| matches!(caused.effect, Effect::Emit(_))) {
+            core.emitters.add(&self.name, self.handler.filter());
+        }
+        let within = Within {
+            now_ms: core.wall.now_ms(),
+            emitters: &|event| core.emitters.count(event),
+            check_target: &|target| core.caller.check(target),
+        };
+        Effects::of(&self.name, batch, caused, &within)
     }
 
     /// Puts the event aside, or ends if that must not be.
@@ -317,7 +333,7 @@ impl Stepper {
             parked: self.progress.parked + 1,
             ..self.progress
         };
-        self.keep(Vec::new(), 0, batch, progress).await.map_err(not_kept)?;
+        self.keep(Vec::new(), batch, progress).await.map_err(not_kept)?;
         self.cell.failed(parked.at_ms, format!("the event at {position} was put aside: {reason}"));
         // Thousands of the same would push everything else out of the history.
         if progress.parked <= 10 || progress.parked.is_multiple_of(1_000) {
@@ -329,12 +345,11 @@ impl Stepper {
     async fn keep(
         &mut self,
         streams: Vec<crate::events::StreamAppend>,
-        depth: u8,
         with: Batch,
         progress: Progress,
     ) -> Result<(), NotKept> {
         let with = with.put(SPACE, keys::progress(&self.name, self.generation), compact(&progress));
-        self.core.journal.commit(streams, depth, with).await?;
+        self.core.journal.commit(streams, with).await?;
         self.progress = progress;
         let is_replay = self.replays.is_some();
         self.cell.update(self.generation, |shown| {

@@ -183,8 +183,8 @@ fn check(append: &Append) -> Result<(), AppendError> {
     if bytes > APPEND_BYTES_MAX {
         return Err(AppendError::TooLarge { given: bytes, max: APPEND_BYTES_MAX });
     }
-    if append.depth > CAUSATION_DEPTH_MAX {
-        return Err(AppendError::TooDeep { depth: append.depth, max: CAUSATION_DEPTH_MAX });
+    if let Some(depth) = append.drafts().map(|draft| draft.causation.depth).find(|depth| *depth > CAUSATION_DEPTH_MAX) {
+        return Err(AppendError::TooDeep { depth, max: CAUSATION_DEPTH_MAX });
     }
     let streams = append.streams.iter().enumerate();
     for (nth, of) in streams {

@@ -188,7 +188,6 @@ mod tests {
             stream: placed.stream,
             revision: 0,
             recorded_ms: 0,
-            depth: 0,
             draft: placed.draft,
         };
         let mut sent = Vec::new();

@@ -69,7 +69,7 @@ async fn events_that_cause_each_other_end_at_a_depth() {
     world.until("put aside", |shown| shown.active.as_ref().is_some_and(|active| active.progress.parked == 1)).await;
     let log = world.log().await;
     assert_eq!(log.len(), 1 + usize::from(CAUSATION_DEPTH_MAX));
-    assert_eq!(log.last().expect("there are events").depth, CAUSATION_DEPTH_MAX);
+    assert_eq!(log.last().expect("there are events").draft.causation.depth, CAUSATION_DEPTH_MAX);
     let aside = world.handlers.aside(&name(), 10).await.expect("it can be read");
     assert!(aside.events[0].1.reason.contains("caused each other"), "{:?}", aside.events);
 }
@@ -110,7 +110,7 @@ async fn causes_of_several_depths_keep_their_own() {
         .await
         .iter()
         .filter(|event| event.draft.event_type.as_str() == "emitted")
-        .map(|event| event.depth)
+        .map(|event| event.draft.causation.depth)
         .collect();
     assert_eq!(depths, [1, 1, 1]);
 }
