@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use self::report::{DetailsReport, ProjectionReport};
 use super::{access::Caller, path_name, problem::Problem};
 use crate::{
-    events::handlers::{EventHandlers, Replayed},
+    events::handlers::{Discarded, EventHandlers, Replayed},
     model::HandlerName,
 };
 
@@ -37,6 +37,7 @@ pub fn routes(handlers: EventHandlers) -> Router {
         .route("/projections/{name}/rebuild", post(rebuild).get(read::read))
         .route("/projections/{name}/resume", post(resume).get(read::read))
         .route("/projections/{name}/replay-parked", post(replay_parked).get(read::read))
+        .route("/projections/{name}/discard-parked", post(discard_parked).get(read::read))
         .route("/projections/{name}/{*path}", get(read::read))
         .with_state(handlers)
 }
@@ -49,8 +50,12 @@ pub struct ProjectionsReport {
 
 /// The event handlers, and how far each has come.
 #[utoipa::path(get, path = "/projections", tag = "projections", responses((status = 200, body = ProjectionsReport)))]
-pub async fn list(State(handlers): State<EventHandlers>) -> Json<ProjectionsReport> {
-    Json(ProjectionsReport { projections: handlers.list().into_iter().map(ProjectionReport::of).collect() })
+pub async fn list(
+    State(handlers): State<EventHandlers>,
+    Extension(caller): Extension<Caller>,
+) -> Json<ProjectionsReport> {
+    let shown = handlers.list().into_iter();
+    Json(ProjectionsReport { projections: shown.map(|shown| ProjectionReport::of(shown, caller)).collect() })
 }
 
 /// One event handler, with what was put aside.
@@ -58,10 +63,11 @@ pub async fn list(State(handlers): State<EventHandlers>) -> Json<ProjectionsRepo
     responses((status = 200, body = DetailsReport), (status = 404, body = Problem)))]
 pub async fn show(
     State(handlers): State<EventHandlers>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<DetailsReport>, Problem> {
     let name = path_name(&name)?;
-    details(&handlers, &name).await.map(Json)
+    details(&handlers, &name, caller).await.map(Json)
 }
 
 /// Builds the state anew from the log, beside the one in use, which is read until the new one has caught up. No effect is
@@ -76,7 +82,7 @@ pub async fn rebuild(
     operators_only(caller)?;
     let name = path_name(&name)?;
     handlers.rebuild(&name).await?;
-    Ok((StatusCode::ACCEPTED, Json(details(&handlers, &name).await?)))
+    Ok((StatusCode::ACCEPTED, Json(details(&handlers, &name, caller).await?)))
 }
 
 /// A handler that is halted tries the event again.
@@ -91,7 +97,7 @@ pub async fn resume(
     operators_only(caller)?;
     let name = path_name(&name)?;
     handlers.resume(&name).await?;
-    details(&handlers, &name).await.map(Json)
+    details(&handlers, &name, caller).await.map(Json)
 }
 
 /// What became of what was put aside.
@@ -106,7 +112,8 @@ pub struct ReplayedReport {
 
 /// Handles the events that were put aside once more, with all that they cause, and makes the calls again that were.
 #[utoipa::path(post, path = "/projections/{name}/replay-parked", tag = "projections", params(("name" = String, Path)),
-    responses((status = 200, body = ReplayedReport), (status = 403, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 200, body = ReplayedReport), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "it builds its state anew")))]
 pub async fn replay_parked(
     State(handlers): State<EventHandlers>,
     Extension(caller): Extension<Caller>,
@@ -117,10 +124,31 @@ pub async fn replay_parked(
     Ok(Json(ReplayedReport { events_handled, events_failed, calls }))
 }
 
-async fn details(handlers: &EventHandlers, name: &HandlerName) -> Result<DetailsReport, Problem> {
+/// What was put aside and is no more.
+#[derive(Serialize, ToSchema)]
+pub struct DiscardedReport {
+    events: u64,
+    calls: u64,
+}
+
+/// Forgets the events and the calls that were put aside: they are neither handled nor made any more.
+#[utoipa::path(post, path = "/projections/{name}/discard-parked", tag = "projections", params(("name" = String, Path)),
+    responses((status = 200, body = DiscardedReport), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "it builds its state anew")))]
+pub async fn discard_parked(
+    State(handlers): State<EventHandlers>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<DiscardedReport>, Problem> {
+    operators_only(caller)?;
+    let Discarded { events, calls } = handlers.discard_parked(&path_name(&name)?).await?;
+    Ok(Json(DiscardedReport { events, calls }))
+}
+
+async fn details(handlers: &EventHandlers, name: &HandlerName, caller: Caller) -> Result<DetailsReport, Problem> {
     let shown = handlers.show(name)?;
     let aside = handlers.aside(name, ASIDE_SHOWN_MAX).await?;
-    Ok(DetailsReport::of(shown, aside))
+    Ok(DetailsReport::of(shown, aside, caller))
 }
 
 fn operators_only(caller: Caller) -> Result<(), Problem> {
