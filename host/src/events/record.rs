@@ -48,7 +48,8 @@ struct Rest {
 }
 
 pub fn encode(event: &Event) -> Bytes {
-    let Draft { id, source, event_type, subject, time, content_type, schema, extensions, data, causation } = &event.draft;
+    let Draft { id, source, event_type, subject, time, content_type, schema, extensions, data, causation } =
+        &event.draft;
     let head = Head {
         stream: event.stream.as_str(),
         revision: event.revision,

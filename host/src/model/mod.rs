@@ -28,9 +28,9 @@ pub use config::{
 };
 pub use endpoint::{AddressError, Connected, Endpoint, EndpointSpec, EndpointState, Fitness, HostPort, InFlight, Slot};
 pub use event::{
-    DATA_BYTES_MAX, Draft, Event, EventId, EventProblem, EventSource, EventTime, EventType, Expected, Extension, Filter,
-    OWN_EXTENSIONS, PATTERNS_MAX, Pattern, Position, Retention, StreamName, check_extension_name, check_extension_text,
-    check_text,
+    DATA_BYTES_MAX, Draft, Event, EventId, EventProblem, EventSource, EventTime, EventType, Expected, Extension,
+    Filter, OWN_EXTENSIONS, PATTERNS_MAX, Pattern, Position, Retention, StreamName, check_extension_name,
+    check_extension_text, check_text,
 };
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
 pub use names::{HandlerName, NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};

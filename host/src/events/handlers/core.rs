@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::watch;
 
-use super::{HandlerVersions, journal::Journal, record::Pin};
+use super::{HandlerVersions, journal::Journal, record::Pin, room::OutboxBounds};
 use crate::{
     events::EventStore,
     model::{Event, Filter, HandlerName, Position, Wall, backoff},
@@ -65,6 +65,20 @@ pub enum Told {
         target: String,
         reason: String,
     },
+    /// Its record cannot be read.
+    CallLost {
+        reason: String,
+    },
+    /// It asked for what is not granted, so often.
+    NotGranted {
+        times: u64,
+        first: String,
+    },
+}
+
+/// Whether the so-manieth of its kind is told: thousands of the same would push everything else out of the history.
+pub(super) fn is_told(nth: u64) -> bool {
+    nth <= 10 || nth.is_multiple_of(1_000)
 }
 
 impl fmt::Display for Told {
@@ -79,6 +93,10 @@ impl fmt::Display for Told {
                 write!(f, "its new state does not come into use, for the event at {position}: {reason}")
             }
             Self::CallParked { target, reason } => write!(f, "a call to {target} is put aside: {reason}"),
+            Self::CallLost { reason } => f.write_str(reason),
+            Self::NotGranted { times, first } => {
+                write!(f, "it asked {times} times for what is not granted, the first time so: {first}")
+            }
         }
     }
 }
@@ -95,6 +113,7 @@ pub(super) struct Core {
     pub wall: Wall,
     pub random: Mutex<fastrand::Rng>,
     pub emitters: Emitters,
+    pub outbox: OutboxBounds,
     pub shutdown: watch::Sender<bool>,
 }
 

@@ -1,7 +1,10 @@
 //! Following the log: what is there first, then what comes, with one position between them, so that there is neither a gap
 //! nor a repetition.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::watch;
 
@@ -25,6 +28,7 @@ pub struct Subscription {
     store: EventStore,
     filter: Filter,
     position: Position,
+    reached: Arc<AtomicU64>,
     head: watch::Receiver<Position>,
 }
 
@@ -40,7 +44,8 @@ pub struct Followed {
 impl EventStore {
     /// Follows the log from behind `after`.
     pub fn subscribe(&self, after: Position, filter: Filter) -> Subscription {
-        Subscription { store: self.clone(), filter, position: after, head: self.shared.tail.watch() }
+        let reached = Arc::new(AtomicU64::new(after.0));
+        Subscription { store: self.clone(), filter, position: after, reached, head: self.shared.tail.watch() }
     }
 }
 
@@ -48,6 +53,11 @@ impl Subscription {
     /// All at or below were given out, or did not fit.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// The same, for whoever looks while [`Self::next`] is under way.
+    pub fn reached(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.reached)
     }
 
     /// The next that fit, at least one and at most `limit`, as soon as there are any; or none, and how far it has come
@@ -59,6 +69,7 @@ impl Subscription {
             if self.position < head {
                 let Found { events, position } = self.look(head, limit).await?;
                 self.position = position;
+                self.reached.store(position.0, Ordering::Relaxed);
                 if !events.is_empty() || position.0 - began.0 >= SILENT_MAX {
                     return Ok(Followed { events, position });
                 }
