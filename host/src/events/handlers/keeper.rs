@@ -213,6 +213,7 @@ impl Keeper {
         let progress = self.core.journal.progress(&self.name, active).await?;
         {
             let mut standing = self.cell.lock();
+            standing.begins = registration.begins;
             standing.refused = registration.refused.clone();
             standing.rebuilding = None;
             standing.active = Some(shown(active, pin.clone(), progress));

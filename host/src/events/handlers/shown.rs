@@ -81,6 +81,8 @@ pub struct TroubleShown {
 pub struct HandlerShown {
     pub name: HandlerName,
     pub on_failure: OnFailure,
+    /// What came at or before is none of its business.
+    pub begins: Position,
     /// The last event that there is.
     pub head: Position,
     /// None: it has not begun.
@@ -128,6 +130,7 @@ pub(super) struct Standing {
     pub refused: Option<Refused>,
     pub last_error: Option<TroubleShown>,
     pub on_failure: OnFailure,
+    pub begins: Position,
 }
 
 impl Cell {
@@ -170,12 +173,13 @@ impl Cell {
     }
 
     pub fn show(&self, name: &HandlerName, head: Position) -> HandlerShown {
-        let Standing { active, rebuilding, refused, last_error, on_failure } = self.lock().clone();
+        let Standing { active, rebuilding, refused, last_error, on_failure, begins } = self.lock().clone();
         let OutboxCounts { waiting, parked, bytes } = self.outbox.counts();
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         HandlerShown {
             name: name.clone(),
             on_failure,
+            begins,
             head,
             active,
             rebuilding,

@@ -173,16 +173,17 @@ impl ProjectionReport {
             state_bytes: progress.state_bytes,
             faults: shown.faults,
             last_error: last_error.map(|TroubleShown { at_ms, message }| TroubleReport { at: time(at_ms), message }),
-            rebuilding: rebuilding.map(|rebuilding| RebuildReport::of(&rebuilding, goal)),
+            rebuilding: rebuilding.map(|rebuilding| RebuildReport::of(&rebuilding, shown.begins, goal)),
             refused: refused.map(RefusedReport::of),
         }
     }
 }
 
 impl RebuildReport {
-    fn of(shown: &GenerationShown, goal: Position) -> Self {
+    fn of(shown: &GenerationShown, begins: Position, goal: Position) -> Self {
         let checkpoint = shown.progress.checkpoint.0;
-        let percent = if goal.0 == 0 { 100 } else { (u128::from(checkpoint) * 100 / u128::from(goal.0)).min(100) };
+        let (done, all) = (checkpoint.saturating_sub(begins.0), goal.0.saturating_sub(begins.0));
+        let percent = if all == 0 { 100 } else { (u128::from(done) * 100 / u128::from(all)).min(100) };
         Self {
             plugin: shown.pin.plugin.to_string(),
             version: shown.pin.version.to_string(),
