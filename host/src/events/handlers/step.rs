@@ -158,7 +158,7 @@ impl Stepper {
                 }
                 // It is the number of them, mostly.
                 Tried::Fault(Fault { kind: FaultKind::Deadline | FaultKind::Memory, .. }) if size > 1 => {
-                    (self.batch_max, self.grows_after) = (size / 2, CALM_BATCHES);
+                    (self.batch_max, self.grows_after) = ((size / 4).max(1), CALM_BATCHES);
                     continue;
                 }
                 Tried::Fault(fault) if size > 1 => {
