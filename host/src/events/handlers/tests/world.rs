@@ -255,22 +255,27 @@ impl World {
 
     /// Whose handlers have so little room for calls.
     pub async fn within(outbox: OutboxBounds) -> Self {
-        Self::with(MemoryStorage::new(), Arc::default(), Arc::default(), outbox).await
+        let storage = MemoryStorage::new();
+        let disk = Arc::new(storage.clone());
+        Self::with(storage, disk, Arc::default(), Arc::default(), outbox).await
     }
 
     pub async fn over(storage: MemoryStorage, service: Arc<Service>, versions: Arc<Versions>) -> Self {
-        Self::with(storage, service, versions, OutboxBounds::default()).await
+        let disk = Arc::new(storage.clone());
+        Self::with(storage, disk, service, versions, OutboxBounds::default()).await
     }
 
-    async fn with(
+    /// The events are read from `disk`, which holds what `storage` does.
+    pub async fn with(
         storage: MemoryStorage,
+        disk: Arc<dyn Storage>,
         service: Arc<Service>,
         versions: Arc<Versions>,
         outbox: OutboxBounds,
     ) -> Self {
         let wall = Wall::at(1_800_000_000_000);
         let shared: Arc<dyn Storage> = Arc::new(storage.clone());
-        let events = EventStore::open(Arc::clone(&shared), wall, "a test".to_owned()).await.expect("it opens");
+        let events = EventStore::open(disk, wall, "a test".to_owned()).await.expect("it opens");
         let told = Arc::<Mutex<Vec<String>>>::default();
         let telling = Arc::clone(&told);
         let handlers = EventHandlers::open(HandlerParts {
