@@ -1,7 +1,6 @@
 //! The generation in use: follows the log from its checkpoint, for ever.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +24,7 @@ use super::{
 use crate::{
     events::{Followed, ReadError, Subscription},
     model::{Position, backoff},
+    plugin::BoxFuture,
 };
 
 /// How often it is seen how far the log was looked at while nothing came that fits, and the checkpoint is moved there.
@@ -77,10 +77,12 @@ pub(super) async fn follow(mut stepper: Stepper, mut asks: mpsc::Receiver<Ask>) 
     }
 }
 
+type Looked = (Subscription, Result<Followed, ReadError>);
+
 /// What comes next, looked for until it is there: a look at a slow disk is not begun again for anything else that happens.
 struct Looking {
     reached: Arc<AtomicU64>,
-    next: Pin<Box<dyn Future<Output = (Subscription, Result<Followed, ReadError>)> + Send>>,
+    next: BoxFuture<'static, Looked>,
 }
 
 impl Looking {
