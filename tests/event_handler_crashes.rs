@@ -9,7 +9,7 @@ use std::{
 use fastrand::Rng;
 use http::Method;
 use serde_json::{Value, json};
-use sluice_harness::{Client, Origin, Sluice, sluice, wait_until};
+use sluice_harness::{Client, Origin, Sluice, process::workspace_root, sluice, wait_until};
 
 /// Before and after everything that must be done in order.
 const POINTS: [&str; 5] = ["before-handled", "after-handled", "after-call", "before-called", "after-append-commit"];
@@ -149,7 +149,7 @@ fn check(control: &Client, receiver: &Origin) {
 fn rebuild(control: &Client, receiver: &Origin) {
     let before = called(receiver).len();
     let built = projection(control, "forward")["generation"].as_u64().expect("a generation");
-    control.post("/projections/forward/rebuild", &json!({}));
+    control.post("/projections/forward/rebuild", &json!({})).expect(202);
     wait_until("it to be built anew", || {
         let shown = projection(control, "forward");
         shown["generation"].as_u64() > Some(built) && shown["rebuilding"].is_null() && shown["lag"] == 0
@@ -187,6 +187,108 @@ fn whatever_step_of_a_handler_the_gateway_dies_at_its_state_is_what_the_log_says
     check(&gateway.control(), &receiver);
     rebuild(&gateway.control(), &receiver);
     check(&gateway.control(), &receiver);
+}
+
+/// A handler that does not take events of type `kept`, beside the others.
+fn with_one_that_fails(config: &str) -> String {
+    let hostile = workspace_root().join("tests/guests/built/event-handler-hostile.wasm");
+    format!(
+        "[plugins.own]\npath = {hostile:?}\n\
+         [events.handlers.fails]\nplugin = \"own\"\nsettings = {{ deed = \"fails\", when = \"kept\" }}\n{config}"
+    )
+}
+
+#[test]
+fn whatever_step_of_a_swap_the_gateway_dies_at_no_call_is_made_again() {
+    let mut random = seeded();
+    let receiver = Origin::start("receiver");
+    let config = config(&receiver);
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let gateway = sluice!().config(&config).directory(directory.path()).start();
+    live_until_dead(gateway, &mut random, Some(100));
+    let gateway = sluice!().config(&config).directory(directory.path()).start();
+    check(&gateway.control(), &receiver);
+    let made = called(&receiver).len();
+    drop(gateway);
+    for (point, time) in [("before-takeover", 1), ("before-takeover", 2), ("after-takeover", 1), ("after-takeover", 2)]
+    {
+        let at = format!("{point}:{time}");
+        let mut gateway = sluice!().config(&config).directory(directory.path()).env("SLUICE_CRASH_AT", &at).start();
+        let control = gateway.control();
+        wait_until("the handlers to have come to the end", || settled(&control));
+        let built = projection(&control, "forward")["generation"].as_u64().expect("a generation");
+        // Points are counted from the first append on.
+        let event =
+            json!({"specversion": "1.0", "id": at, "source": "/crashes", "type": "kept", "subject": "subject-0"});
+        let headers = [("content-type", "application/cloudevents+json")];
+        control.send(Method::POST, "/streams/stream-0", &headers, event.to_string().into_bytes()).expect(201);
+        for name in ["counts", "forward"] {
+            // The first of them may be the end of it.
+            let _ = control.try_send(
+                Method::POST,
+                &format!("/projections/{name}/rebuild"),
+                &[("content-type", "application/json")],
+                b"{}".to_vec(),
+            );
+        }
+        gateway.await_exit();
+        let gateway = sluice!().config(&config).directory(directory.path()).start();
+        check(&gateway.control(), &receiver);
+        // What was begun has ended, in one way: with one state, or with the other.
+        let now = projection(&gateway.control(), "forward")["generation"].as_u64().expect("a generation");
+        assert!(now == built || now == built + 1, "{at}: {built}, and then {now}");
+        assert_eq!(called(&receiver).len(), made, "{at}: a rebuild has called again");
+    }
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_rebuild_repeats_no_call_and_the_rebuild_goes_on() {
+    let mut random = seeded();
+    let receiver = Origin::start("receiver");
+    let config = config(&receiver);
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    let gateway = sluice!().config(&config).directory(directory.path()).start();
+    live_until_dead(gateway, &mut random, Some(300));
+    let mut gateway = sluice!().config(&config).directory(directory.path()).start();
+    check(&gateway.control(), &receiver);
+    let made = called(&receiver).len();
+    for kill in 1..=6 {
+        let control = gateway.control();
+        let built = projection(&control, "forward")["generation"].as_u64().expect("a generation");
+        control.post("/projections/forward/rebuild", &json!({})).expect(202);
+        control.post("/projections/counts/rebuild", &json!({})).expect(202);
+        for _ in 0..random.u8(..4) {
+            projection(&control, "forward");
+        }
+        gateway.kill();
+        gateway = sluice!().config(&config).directory(directory.path()).start();
+        wait_until("the rebuild to have ended", || {
+            projection(&gateway.control(), "forward")["generation"].as_u64() == Some(built + 1)
+        });
+        check(&gateway.control(), &receiver);
+        assert_eq!(called(&receiver).len(), made, "kill {kill}: a rebuild has called again");
+    }
+}
+
+#[test]
+fn an_event_stands_aside_once_whatever_step_of_that_the_gateway_dies_at() {
+    let mut random = seeded();
+    let receiver = Origin::start("receiver");
+    let config = with_one_that_fails(&config(&receiver));
+    let directory = tempfile::tempdir().expect("a temporary folder");
+    for time in [1, 2, 7] {
+        let at = format!("before-parked:{time}");
+        let gateway = sluice!().config(&config).directory(directory.path()).env("SLUICE_CRASH_AT", &at).start();
+        live_until_dead(gateway, &mut random, None);
+    }
+    let gateway = sluice!().config(&config).directory(directory.path()).start();
+    let control = gateway.control();
+    check(&control, &receiver);
+    wait_until("it to have come to the end", || projection(&control, "fails")["lag"] == 0);
+    let (shown, events) = (projection(&control, "fails"), log(&control));
+    let kept = events.iter().filter(|event| event["type"] == "kept").count();
+    assert_eq!((&shown["parked"], &shown["handled"]), (&json!(kept), &json!(events.len() - kept)), "{shown}");
+    assert!(kept >= 7, "{kept}");
 }
 
 #[test]

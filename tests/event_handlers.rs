@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use http::Method;
 use serde_json::{Value, json};
 use sluice_harness::{
     Client, Origin, Sluice,
@@ -231,6 +232,76 @@ fn what_a_handler_emits_is_in_the_log_once_with_an_id_of_its_cause() {
     assert_eq!((ids.len(), ids), (2, expected));
     assert!(events.iter().all(|event| event["source"] == "/projections/h"), "{events:?}");
     assert_eq!(events[0]["data"], json!({"number": 5}));
+}
+
+#[test]
+fn an_uploaded_handler_that_is_damaged_does_not_keep_the_gateway_from_starting() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = format!("[events.handlers.counts]\nplugin = \"count-by-type\"\n{SERVICE}");
+    let mut gateway = sluice!().config(&config).directory(folder.path()).start();
+    append(&gateway.control(), "placed", 1);
+    gateway.push("count-by-type", &rebuilt(&stock("count-by-type"), 1));
+    wait_until("it to be swapped", || shown(&gateway.control(), "counts")["generation"] == 2);
+    let version = gateway.active("count-by-type");
+    gateway.terminate();
+    let component = folder.path().join(format!("data/plugins/count-by-type/{version}.wasm"));
+    std::fs::write(component, b"\0asm something else").expect("writable");
+    let gateway = sluice!().config(&config).directory(folder.path()).start();
+    gateway.await_history("warning", &["count-by-type", &version, "damaged", "not in force"]);
+    // The binary's own builds its state anew.
+    wait_until("it to be swapped back", || shown(&gateway.control(), "counts")["generation"] == 3);
+    assert_eq!(count(&gateway.control(), "/projections/counts/placed"), 1);
+}
+
+#[test]
+fn what_may_be_secret_is_shown_to_operators_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for token in ["operator", "service"] {
+        std::fs::write(folder.path().join(token), format!("{token}-token")).expect("writable");
+    }
+    let receiver = Origin::start("receiver");
+    let config = format!(
+        "[control]\noperator_token_file = \"operator\"\nservice_token_file = \"service\"\n\
+         [events]\nallow_hosts = [\"{0}\"]\n[events.handlers.forward]\nplugin = \"webhook-forwarder\"\n\
+         settings = {{ target = \"http://{0}/in\", headers = {{ authorization = \"Bearer s3cret\" }} }}\n{SERVICE}",
+        receiver.address()
+    );
+    let gateway = sluice!().config(config).directory(folder.path()).start();
+    let ask = |token: &str, path: &str| {
+        let authorization = format!("Bearer {token}-token");
+        gateway.control().send(Method::GET, path, &[("authorization", authorization.as_str())], Vec::new()).expect(200)
+    };
+    wait_until("it to follow", || ask("operator", "/projections/forward").json()["status"] == "following");
+    for path in ["/projections", "/projections/forward"] {
+        assert!(ask("operator", path).text().contains("s3cret"), "{path}");
+        let shown = ask("service", path);
+        assert!(shown.text().contains("webhook-forwarder") && !shown.text().contains("s3cret"), "{}", shown.text());
+    }
+}
+
+#[test]
+fn what_stands_aside_can_be_discarded_and_what_must_not_be_called_is_not_stored() {
+    let gateway = sluice!().config(config("fails")).start();
+    let control = gateway.control();
+    ["a", "b", "b"].iter().for_each(|event_type| append(&control, event_type, 0));
+    settle(&control);
+    assert_eq!(shown(&control, "h")["parked"], 2);
+    let output = projection(&gateway, &["replay-parked", "h"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("0 events handled, 2 stay aside"), "{output:?}");
+    let output = projection(&gateway, &["discard-parked", "h"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("2 events and 0 calls are discarded"), "{output:?}");
+    let left = shown(&control, "h");
+    assert_eq!((&left["parked"], &left["parked_events"], &left["handled"]), (&json!(0), &json!([]), &json!(1)));
+    assert_eq!(projection(&gateway, &["discard-parked", "nobody"]).status.code(), Some(4));
+
+    let stray = "settings = { target = \"http://127.0.0.2:1/\" }";
+    let gateway = sluice!().config(format!("[events.handlers.h]\nplugin = \"webhook-forwarder\"\n{stray}\n{SERVICE}"));
+    let gateway = gateway.start();
+    append(&gateway.control(), "a", 0);
+    wait_until("it to be put aside", || shown(&gateway.control(), "h")["parked"] == 1);
+    let aside = shown(&gateway.control(), "h");
+    assert!(text(&aside["parked_events"][0]["reason"]).contains("allow_hosts"), "{aside}");
+    assert_eq!((&aside["calls"]["waiting"], &aside["calls"]["parked"]), (&json!(0), &json!(0)));
 }
 
 #[test]

@@ -106,6 +106,17 @@ fn events_in_circles_end_at_a_depth() {
 }
 
 #[test]
+fn what_a_handler_asks_for_and_is_not_granted_is_told() {
+    let origin = Origin::start("orders");
+    let mut config = config(&origin);
+    handler(&mut config, "curious", "fetches", ", when = \"b\", target = \"http://127.0.0.2:1/\"");
+    let gateway = sluice!().config(config).start();
+    append(&gateway.control(), "b");
+    settled(&gateway, "curious");
+    gateway.await_history("warning", &["event handler curious", "not granted", "127.0.0.2"]);
+}
+
+#[test]
 fn a_read_that_does_not_come_back_is_a_problem_document_and_the_handler_goes_on() {
     let origin = Origin::start("orders");
     let mut config = config(&origin);

@@ -160,7 +160,7 @@ pub enum Refusal {
 }
 
 /// One thing wrong with what was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ChangeProblem {
     /// JSON Pointer (RFC 6901) into what was sent, or for a plugin's settings into these; empty for the whole.
     pub pointer: String,
@@ -170,15 +170,23 @@ pub struct ChangeProblem {
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceName>,
+    /// Where it is a version of one plugin, of no service's.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginName>,
 }
 
 impl ChangeProblem {
     pub fn of(service: &ServiceName, message: impl Into<String>) -> Self {
-        Self { pointer: String::new(), message: message.into(), service: Some(service.clone()) }
+        Self { message: message.into(), service: Some(service.clone()), ..Self::default() }
     }
 
     pub fn plain(message: impl Into<String>) -> Self {
-        Self { pointer: String::new(), message: message.into(), service: None }
+        Self { message: message.into(), ..Self::default() }
+    }
+
+    pub fn of_plugin(plugin: &PluginName, message: impl Into<String>) -> Self {
+        Self { message: message.into(), plugin: Some(plugin.clone()), ..Self::default() }
     }
 }
 

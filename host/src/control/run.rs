@@ -237,7 +237,7 @@ pub(super) async fn start(path: &Path, config: Config, runtime: Arc<Runtime>) ->
         }
     };
     recover(&transactions).await?;
-    handlers.tidy(publisher.handler_pins()).await.map_err(HandlerSideError::from)?;
+    handlers.tidy(publisher.handler_pins()).await;
     groups.begin();
     let (publisher, publishing) = publisher.spawn();
     let control = Arc::new(Control {

@@ -27,8 +27,6 @@ pub struct StreamAppend {
 #[derive(Clone, Debug, Default)]
 pub struct Append {
     pub streams: Vec<StreamAppend>,
-    /// How many events caused each other before these: 0 from outside, else one more than their cause's.
-    pub depth: u8,
     /// Belongs into the same commit; where its conditions do not hold nothing is appended. It must not touch the spaces of
     /// events.
     pub with: Batch,

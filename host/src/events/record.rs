@@ -7,7 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::model::{Draft, Event, EventId, EventSource, EventTime, Extension, Filter, Position, Retention, StreamName};
+use crate::model::{
+    Causation, Draft, Event, EventId, EventSource, EventTime, Extension, Filter, Position, Retention, StreamName,
+};
 
 const FORMAT: u8 = 1;
 
@@ -18,7 +20,7 @@ struct Head<'a> {
     revision: u64,
     event_type: &'a str,
     recorded_ms: u64,
-    depth: u8,
+    causation: Causation,
 }
 
 #[derive(Serialize)]
@@ -46,13 +48,14 @@ struct Rest {
 }
 
 pub fn encode(event: &Event) -> Bytes {
-    let Draft { id, source, event_type, subject, time, content_type, schema, extensions, data } = &event.draft;
+    let Draft { id, source, event_type, subject, time, content_type, schema, extensions, data, causation } =
+        &event.draft;
     let head = Head {
         stream: event.stream.as_str(),
         revision: event.revision,
         event_type: event_type.as_str(),
         recorded_ms: event.recorded_ms,
-        depth: event.depth,
+        causation: *causation,
     };
     let rest = RestRef { id, source, subject, time, content_type, schema, extensions, data };
     let mut bytes = Vec::with_capacity(event.weight_bytes());
@@ -87,8 +90,18 @@ pub fn decode(position: Position, bytes: &[u8], filter: &Filter) -> Result<Optio
         stream,
         revision: head.revision,
         recorded_ms: head.recorded_ms,
-        depth: head.depth,
-        draft: Draft { id, source, event_type, subject, time, content_type, schema, extensions, data },
+        draft: Draft {
+            id,
+            source,
+            event_type,
+            subject,
+            time,
+            content_type,
+            schema,
+            extensions,
+            data,
+            causation: head.causation,
+        },
     }))
 }
 

@@ -9,6 +9,8 @@ use serde::{
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use super::causation::Causation;
+
 /// Of one event's data, in bytes (WIT `events.draft`).
 pub const DATA_BYTES_MAX: usize = 1024 * 1024;
 
@@ -17,10 +19,6 @@ pub const EXTENSIONS_MAX: usize = 32;
 
 /// Of `subject`, `dataschema`, and of an extension's value, in bytes. Headers carry them: most servers take 8 KiB of all.
 pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
-
-/// Longest chain of events that caused each other: an emitted event of more is not taken, so that handlers which cause
-/// each other's events end.
-pub const CAUSATION_DEPTH_MAX: u8 = 16;
 
 /// Place in the one order of all events. Grows; gaps mean nothing. 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -274,6 +272,8 @@ pub struct Draft {
     pub extensions: Vec<(Arc<str>, Extension)>,
     /// Empty where there is none.
     pub data: Bytes,
+    /// No author gives it: the gateway knows what it made of which event.
+    pub causation: Causation,
 }
 
 /// Names of extension attributes that the store gives itself, whatever an author gave.
@@ -302,6 +302,7 @@ impl Draft {
             schema: None,
             extensions: Vec::new(),
             data: Bytes::new(),
+            causation: Causation::default(),
         }
     }
 
@@ -406,8 +407,6 @@ pub struct Event {
     pub revision: u64,
     /// When it was appended, in milliseconds since 1970.
     pub recorded_ms: u64,
-    /// How many events caused each other before it: 0 for one that came from outside.
-    pub depth: u8,
     pub draft: Draft,
 }
 

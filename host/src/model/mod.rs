@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod call;
+pub mod causation;
 pub mod clock;
 pub mod config;
 pub mod endpoint;
@@ -19,6 +20,7 @@ pub mod transaction;
 pub mod wall;
 
 pub use call::{OwnAnswer, OwnCall, OwnCallError, SERVICE_SCHEME, ServiceUrl, ServiceUrlError, is_idempotent};
+pub use causation::{CAUSATION_DEPTH_MAX, Causation, CausationProblem, DESCENDANTS_MAX};
 pub use clock::Clock;
 pub use config::{
     AccessLog, Config, ControlOptions, DnsOptions, EventsConfig, GatewayOptions, HandlerConfig, HandlerStart, Limits,
@@ -26,9 +28,9 @@ pub use config::{
 };
 pub use endpoint::{AddressError, Connected, Endpoint, EndpointSpec, EndpointState, Fitness, HostPort, InFlight, Slot};
 pub use event::{
-    CAUSATION_DEPTH_MAX, DATA_BYTES_MAX, Draft, Event, EventId, EventProblem, EventSource, EventTime, EventType,
-    Expected, Extension, Filter, MEMBERS_MAX, OWN_EXTENSIONS, PATTERNS_MAX, Pattern, Position, Retention, StreamName,
-    check_extension_name, check_extension_text, check_text, is_media_type,
+    DATA_BYTES_MAX, Draft, Event, EventId, EventProblem, EventSource, EventTime, EventType, Expected, Extension,
+    Filter, MEMBERS_MAX, OWN_EXTENSIONS, PATTERNS_MAX, Pattern, Position, Retention, StreamName, check_extension_name,
+    check_extension_text, check_text, is_media_type,
 };
 pub use grants::{FileGrant, GrantError, Grants, HostGrant, NameGrant};
 pub use names::{GroupName, HandlerName, NameError, Percent, PluginKind, PluginName, ServiceName, VersionId, Weight};

@@ -167,7 +167,7 @@ impl Journal {
         self.commits.fetch_add(1, Ordering::Relaxed);
         let kept = match &self.events {
             Some(events) if !told.is_empty() => {
-                let append = Append { streams: told, depth: 0, with: batch };
+                let append = Append { streams: told, with: batch };
                 events.append(append).await.map(drop).map_err(not_appended)
             }
             _ if has_time => self.storage.commit_later(batch).await.map_err(not_committed),

@@ -44,7 +44,7 @@ fn is_the_same(Placed { stream, mut draft }: Placed) {
     assert_eq!(draft.check(), Ok(()));
     // What has none gets the moment of its append.
     draft.time.get_or_insert_with(|| EventTime::of_unix_ms(1_800_000_000_000));
-    let event = Event { position: Position(7), stream, revision: 3, recorded_ms: 1, depth: 0, draft: draft.clone() };
+    let event = Event { position: Position(7), stream, revision: 3, recorded_ms: 1, draft: draft.clone() };
     let again = read_one(&to_json(&event), None).expect("what was written can be read");
     assert_eq!(again.stream, event.stream);
     // JSON without a type of its data has JSON's, and its null is no data.

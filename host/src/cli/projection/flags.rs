@@ -28,4 +28,18 @@ pub(in crate::cli) enum ProjectionCommand {
         #[command(flatten)]
         control: ControlFlags,
     },
+    /// Handle the events once more that one put aside, and make the calls again
+    ReplayParked {
+        /// The event handler
+        name: HandlerName,
+        #[command(flatten)]
+        control: ControlFlags,
+    },
+    /// Forget the events and the calls that one put aside
+    DiscardParked {
+        /// The event handler
+        name: HandlerName,
+        #[command(flatten)]
+        control: ControlFlags,
+    },
 }

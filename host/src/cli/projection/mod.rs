@@ -34,6 +34,8 @@ pub(super) fn run(command: ProjectionCommand, json: bool) -> Result<Output, Fail
         ProjectionCommand::Rebuild { name, no_wait, control } => {
             rebuild(&Client::new(&control)?, &name, no_wait, !json)
         }
+        ProjectionCommand::ReplayParked { name, control } => replay_parked(&Client::new(&control)?, &name),
+        ProjectionCommand::DiscardParked { name, control } => discard_parked(&Client::new(&control)?, &name),
     }
 }
 
@@ -54,6 +56,32 @@ fn show(client: &Client, name: &HandlerName) -> Result<Output, Failure> {
     let answer = client.get(&format!("/projections/{name}"))?;
     let projection: Projection = understood(&answer)?;
     Ok(Output::new(projection.in_words(), answer))
+}
+
+#[derive(Deserialize)]
+struct Replayed {
+    events_handled: u64,
+    events_failed: u64,
+    calls: u64,
+}
+
+fn replay_parked(client: &Client, name: &HandlerName) -> Result<Output, Failure> {
+    let answer = client.post(&format!("/projections/{name}/replay-parked"), &json!({}))?;
+    let Replayed { events_handled, events_failed, calls } = understood(&answer)?;
+    let text = format!("{events_handled} events handled, {events_failed} stay aside, {calls} calls are made again");
+    Ok(Output::new(text, answer))
+}
+
+#[derive(Deserialize)]
+struct Discarded {
+    events: u64,
+    calls: u64,
+}
+
+fn discard_parked(client: &Client, name: &HandlerName) -> Result<Output, Failure> {
+    let answer = client.post(&format!("/projections/{name}/discard-parked"), &json!({}))?;
+    let Discarded { events, calls } = understood(&answer)?;
+    Ok(Output::new(format!("{events} events and {calls} calls are discarded"), answer))
 }
 
 fn rebuild(client: &Client, name: &HandlerName, no_wait: bool, says: bool) -> Result<Output, Failure> {

@@ -192,7 +192,7 @@ impl Fields {
 
     pub fn refuse(&mut self, name: &str, message: String) {
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-        self.problems.push(ChangeProblem { pointer, message, service: None });
+        self.problems.push(ChangeProblem { pointer, message, ..Default::default() });
     }
 
     pub fn take(&mut self, name: &str) -> Option<Value> {

@@ -86,6 +86,7 @@ use problem::Problem;
         projections::rebuild,
         projections::resume,
         projections::replay_parked,
+        projections::discard_parked,
         projections::read::read,
         transactions::short::commit,
         transactions::own::list,

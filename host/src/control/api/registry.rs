@@ -238,6 +238,6 @@ fn refused(error: RegistryError) -> Problem {
     };
     let RegistryError::Invalid(problems) = error else { return Problem::new(status, error.to_string()) };
     let problem =
-        |FieldProblem { field, message }| ChangeProblem { pointer: format!("/{field}"), message, service: None };
+        |FieldProblem { field, message }| ChangeProblem { pointer: format!("/{field}"), message, ..Default::default() };
     Problem::with_problems(status, "the body is wrong", problems.into_iter().map(problem).collect())
 }

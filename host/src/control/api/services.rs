@@ -105,7 +105,7 @@ fn policy(fields: &mut Fields, name: &str, known: &Known) -> Option<PolicyChange
             fields.add(problems.into_iter().map(|problem| ChangeProblem {
                 pointer: format!("/{name}{}", problem.path),
                 message: problem.message,
-                service: None,
+                ..Default::default()
             }));
             Some(PolicyChange::Keep)
         }

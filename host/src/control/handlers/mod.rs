@@ -13,7 +13,9 @@ use super::{
 use crate::{
     events::{
         EventStore,
-        handlers::{ComponentHandler, EventHandlers, HandlerParts, HandlersError, Making, Pin, Tell, Told},
+        handlers::{
+            ComponentHandler, EventHandlers, HandlerParts, HandlersError, Making, OutboxBounds, Pin, Tell, Told,
+        },
     },
     gateway::Gateway,
     model::{Clock, HandlerName, Wall},
@@ -68,6 +70,7 @@ impl HandlerSide {
             tell: tell(history),
             wall: Wall::start(),
             owner: format!("process {}", std::process::id()),
+            outbox: OutboxBounds::default(),
             seed: fastrand::u64(..),
         })
         .await?;
@@ -85,12 +88,17 @@ impl HandlerSide {
         self.maker.make(name, version, pin, making).await
     }
 
-    /// Versions that no state keeps to go, but for these.
-    pub async fn tidy(&self, wanted: Vec<Pin>) -> Result<(), HandlersError> {
-        let pins = self.handlers.pins().await?.into_iter().chain(wanted);
+    /// Versions that no state keeps to go, but for these. Where it cannot be seen what is kept to, all stay: no reason to stop.
+    pub async fn tidy(&self, wanted: Vec<Pin>) {
+        let pins = match self.handlers.pins().await {
+            Ok(pins) => pins.into_iter().chain(wanted),
+            Err(error) => {
+                tracing::warn!(%error, "versions that no event handler keeps to were not removed");
+                return;
+            }
+        };
         let needed: Vec<_> = pins.map(|pin| (pin.plugin, pin.version)).collect();
         tokio::task::block_in_place(|| self.pinned.retain(&needed));
-        Ok(())
     }
 }
 
@@ -119,9 +127,12 @@ fn tell(history: History) -> Tell {
         let kind = match told {
             Told::Fault(_) => HistoryKind::Fault,
             Told::Rebuilding | Told::TookOver { .. } => HistoryKind::Rebuilt,
-            Told::Parked { .. } | Told::Halted { .. } | Told::Refused { .. } | Told::CallParked { .. } => {
-                HistoryKind::Warning
-            }
+            Told::Parked { .. }
+            | Told::Halted { .. }
+            | Told::Refused { .. }
+            | Told::CallParked { .. }
+            | Told::CallLost { .. }
+            | Told::NotGranted { .. } => HistoryKind::Warning,
         };
         let about = About { plugin: Some(pin.plugin.clone()), version: Some(pin.version), ..About::default() };
         history.note(kind, about, format!("event handler {name}: {told}"));

@@ -61,6 +61,11 @@ impl Publisher {
             let current = self.current.borrow();
             applied.version = current.as_ref().and_then(|current| current.desired.active(plugin));
         }
+        let (pins, pins_before) = (self.handler_pins(), before.handler_pins());
+        if pins != pins_before {
+            // Those before are in use until the new ones have taken over.
+            self.handlers.tidy([pins, pins_before].concat()).await;
+        }
         if applied.changed {
             for warning in &applied.warnings {
                 self.history.note(HistoryKind::Warning, about.clone(), warning.clone());

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    control::{canary::Canary, overlay::Overlay},
+    control::{canary::Canary, change::ChangeProblem, overlay::Overlay},
     model::{Config, EndpointSpec, Grants, Percent, PluginName, PolicyConfig, ServiceConfig, ServiceName, VersionId},
 };
 
@@ -207,10 +207,13 @@ impl Desired {
         }
     }
 
-    /// What is left without what the API changed for these services: for a start that would fail otherwise.
-    pub fn without_overlay_of(&self, services: &[ServiceName]) -> Self {
+    /// What is left without what the API changed for what these problems are of: for a start that would fail otherwise.
+    pub fn without_overlay_of(&self, problems: &[ChangeProblem]) -> Self {
         let mut reduced = self.clone();
-        for service in services {
+        for plugin in problems.iter().filter_map(|problem| problem.plugin.as_ref()) {
+            reduced.overlay.plugins.remove(plugin);
+        }
+        for service in problems.iter().filter_map(|problem| problem.service.as_ref()) {
             let Some(config) = self.file.services.get(service) else { continue };
             reduced.overlay.plugins.remove(&self.balancer(config).plugin);
             reduced.overlay.plugins.remove(&self.failover(config).plugin);

@@ -48,16 +48,19 @@ impl Publisher {
         let needed =
             wanted.values().map(|binding| ((binding.config.policy.plugin.clone(), binding.version), Vec::new()));
         let known = std::mem::take(&mut draft.loaded);
-        let loaded = self.load(before, &draft.desired, needed.collect(), known.clone()).await;
+        let in_force = old.into_iter().flat_map(|old| old.values()).map(|handler| Arc::clone(&handler.version));
+        let at_hand = known.iter().cloned().chain(in_force).collect();
+        let loaded = self.load(before, &draft.desired, needed.collect(), at_hand).await;
         let loaded = loaded.map_err(|problems| Refusal::invalid("the change was refused", problems))?;
         draft.loaded = known;
         draft.loaded.extend(loaded.values().cloned());
         let mut handlers = PublishedHandlers::new();
         for (name, binding) in wanted {
             let version = Arc::clone(&loaded[&(binding.config.policy.plugin.clone(), binding.version)]);
-            self.pin(&self.handlers.pinned, draft, &version)?;
             let old = old.and_then(|old| old.get(&name));
             let wanted = self.handler(&name, &binding, old, &version).await?;
+            // Not before: what is refused would stay there.
+            self.pin(&self.handlers.pinned, draft, &version)?;
             handlers.insert(name, PublishedHandler { binding, wanted, version });
         }
         Ok(Some(handlers))
@@ -79,7 +82,8 @@ impl Publisher {
         }
         let made = self.handlers.make(name, Arc::clone(version), &pin, making).await;
         let handler = made.map_err(|error| {
-            let problem = ChangeProblem::plain(format!("events.handlers.{name}: {error}"));
+            let message = format!("events.handlers.{name}: {error}");
+            let problem = ChangeProblem::of_plugin(&config.policy.plugin, message);
             Refusal::invalid("the change was refused", vec![problem])
         })?;
         Ok(Wanted { pin, handler: Arc::new(handler), making: making.clone(), on_failure, from })
@@ -87,9 +91,7 @@ impl Publisher {
 
     /// What the handlers in force keep to.
     pub fn handler_pins(&self) -> Vec<Pin> {
-        let current = self.current.borrow();
-        let handlers = current.iter().flat_map(|current| current.handlers.values());
-        handlers.map(|handler| handler.wanted.pin.clone()).collect()
+        self.current.borrow().as_ref().map(|current| current.handler_pins()).unwrap_or_default()
     }
 
     /// These run from here on; calls may go where the configuration says now.
@@ -101,6 +103,12 @@ impl Publisher {
             let wanted = handlers.iter().map(|(name, handler)| (name.clone(), handler.wanted.clone()));
             self.handlers.handlers.set(wanted.collect());
         }
+    }
+}
+
+impl Published {
+    pub(super) fn handler_pins(&self) -> Vec<Pin> {
+        self.handlers.values().map(|handler| handler.wanted.pin.clone()).collect()
     }
 }
 

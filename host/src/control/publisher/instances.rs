@@ -164,6 +164,7 @@ fn problems_of<I: Placed>(recipe: &Recipe, error: InstanceError) -> Vec<ChangePr
                 pointer: format!("{}{}", I::SETTINGS, problem.path),
                 message: problem.message,
                 service: Some(service.clone()),
+                ..Default::default()
             })
             .collect(),
         InstanceError::WrongKind { found, wanted } => {

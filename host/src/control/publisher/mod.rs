@@ -250,19 +250,30 @@ impl Publisher {
     }
 
     async fn first(&mut self, desired: Desired) -> Result<(), Refusal> {
-        let refusal = match self.transact(Draft::of(desired.clone())).await {
-            Ok(_) => return Ok(()),
-            Err(refusal) => refusal,
-        };
-        let Refusal::Invalid { problems, .. } = &refusal else { return Err(refusal) };
-        let services: Vec<_> = problems.iter().filter_map(|problem| problem.service.clone()).collect();
-        let reduced = desired.without_overlay_of(&services);
-        if reduced.overlay == desired.overlay || self.transact(Draft::of(reduced)).await.is_err() {
-            return Err(refusal);
+        let mut desired = desired;
+        let mut refusals = Vec::new();
+        // What stands against it is not found all at once. The overlay gets smaller each time.
+        loop {
+            let refusal = match self.transact(Draft::of(desired.clone())).await {
+                Ok(_) => break,
+                Err(refusal) => refusal,
+            };
+            let reduced = match &refusal {
+                Refusal::Invalid { problems, .. } => desired.without_overlay_of(problems),
+                _ => return Err(refusal),
+            };
+            if reduced.overlay == desired.overlay {
+                // The first says what is the matter, the others what is left without it.
+                return Err(refusals.into_iter().next().unwrap_or(refusal));
+            }
+            desired = reduced;
+            refusals.push(refusal);
         }
-        let message =
-            format!("changes made over the API could not be taken over and are not in force: {}", refusal.in_full());
-        self.history.note(HistoryKind::Warning, About::default(), message);
+        for refusal in refusals {
+            let told = refusal.in_full();
+            let message = format!("changes made over the API could not be taken over and are not in force: {told}");
+            self.history.note(HistoryKind::Warning, About::default(), message);
+        }
         Ok(())
     }
 

@@ -116,8 +116,9 @@ impl Publisher {
             let (version, clock, of) = (Arc::clone(version), self.clock, pin.clone());
             let protocol = spawn_blocking(move || ComponentProtocol::new(version, &of, clock, fastrand::u64(..))).await;
             let protocol = protocol.map_err(|error| Refusal::Failed(error.to_string()))?;
+            let of_plugin = &binding.policy.plugin;
             let protocol = protocol.map_err(|error| {
-                let problem = ChangeProblem::plain(format!("transactions.protocols.{name}: {error}"));
+                let problem = ChangeProblem::of_plugin(of_plugin, format!("transactions.protocols.{name}: {error}"));
                 Refusal::invalid("the change was refused", vec![problem])
             })?;
             made.push(Pinned { pin, protocol: Arc::new(protocol) });

@@ -213,6 +213,7 @@ fn problems_of(recipe: &Recipe, error: InstanceError) -> Vec<ChangeProblem> {
                 pointer: format!("{DISCOVERY_SETTINGS}{}", problem.path),
                 message: problem.message,
                 service: Some(service.clone()),
+                ..Default::default()
             })
             .collect(),
         InstanceError::WrongKind { found, wanted } => {

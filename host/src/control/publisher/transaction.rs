@@ -290,7 +290,9 @@ impl Publisher {
         while let Some(loaded) = loading.next().await {
             match loaded {
                 Ok((key, _, Ok(version))) => drop(versions.insert(key, version)),
-                Ok((_, services, Err(message))) if services.is_empty() => problems.push(ChangeProblem::plain(message)),
+                Ok(((plugin, _), services, Err(message))) if services.is_empty() => {
+                    problems.push(ChangeProblem::of_plugin(&plugin, message));
+                }
                 Ok((_, services, Err(message))) => {
                     problems.extend(services.iter().map(|service| ChangeProblem::of(service, message.clone())));
                 }

@@ -144,7 +144,7 @@ impl Publisher {
             let problem = ChangeProblem {
                 pointer: "/percent".to_owned(),
                 message: "must be 1 to 99: a canary is compared with the requests that it does not get".to_owned(),
-                service: None,
+                ..Default::default()
             };
             return Err(Refusal::invalid("the canary is not possible", vec![problem]));
         }

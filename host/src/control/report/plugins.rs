@@ -37,6 +37,8 @@ pub struct PluginReport {
     pub services: Vec<ServiceName>,
     /// Protocols of transactions that it steps, by DTM's `trans_type`.
     pub protocols: Vec<String>,
+    /// Event handlers that are of it.
+    pub handlers: Vec<String>,
     /// Linear memory that one instance may have.
     pub memory_bytes_max: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,6 +213,7 @@ fn report(control: &Control, current: &Published, name: &PluginName) -> Result<P
         versions: versions(control, current, name)?,
         services,
         protocols: desired.protocols_of(name).into_iter().map(str::to_owned).collect(),
+        handlers: desired.handlers_of(name).into_iter().map(str::to_owned).collect(),
         memory_bytes_max: desired.memory_bytes_max(name),
         canary,
         name: name.clone(),

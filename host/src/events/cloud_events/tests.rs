@@ -43,7 +43,7 @@ fn binary(more: &[(&str, &str)], body: &[u8]) -> Result<Placed, Refused> {
 
 fn stored(placed: Placed) -> Event {
     let Placed { stream, draft } = placed;
-    Event { position: Position(7), stream, revision: 3, recorded_ms: 1_700_000_000_123, depth: 0, draft }
+    Event { position: Position(7), stream, revision: 3, recorded_ms: 1_700_000_000_123, draft }
 }
 
 fn said(refused: Result<impl std::fmt::Debug, Refused>) -> Vec<(String, String)> {

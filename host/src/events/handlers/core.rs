@@ -1,6 +1,7 @@
 //! What the tasks of all handlers share.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -10,10 +11,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::watch;
 
-use super::{HandlerVersions, journal::Journal, record::Pin};
+use super::{HandlerVersions, journal::Journal, record::Pin, room::OutboxBounds};
 use crate::{
     events::EventStore,
-    model::{HandlerName, Position, Wall, backoff},
+    model::{Event, Filter, HandlerName, Position, Wall, backoff},
     plugin::BoxFuture,
 };
 
@@ -64,6 +65,20 @@ pub enum Told {
         target: String,
         reason: String,
     },
+    /// Its record cannot be read.
+    CallLost {
+        reason: String,
+    },
+    /// It asked for what is not granted, so often.
+    NotGranted {
+        times: u64,
+        first: String,
+    },
+}
+
+/// Whether the so-manieth of its kind is told: thousands of the same would push everything else out of the history.
+pub(super) fn is_told(nth: u64) -> bool {
+    nth <= 10 || nth.is_multiple_of(1_000)
 }
 
 impl fmt::Display for Told {
@@ -78,6 +93,10 @@ impl fmt::Display for Told {
                 write!(f, "its new state does not come into use, for the event at {position}: {reason}")
             }
             Self::CallParked { target, reason } => write!(f, "a call to {target} is put aside: {reason}"),
+            Self::CallLost { reason } => f.write_str(reason),
+            Self::NotGranted { times, first } => {
+                write!(f, "it asked {times} times for what is not granted, the first time so: {first}")
+            }
         }
     }
 }
@@ -93,12 +112,37 @@ pub(super) struct Core {
     pub tell: Tell,
     pub wall: Wall,
     pub random: Mutex<fastrand::Rng>,
+    pub emitters: Emitters,
+    pub outbox: OutboxBounds,
     pub shutdown: watch::Sender<bool>,
 }
 
 impl Core {
     pub fn pause(&self, failed: u32, base: Duration) -> Duration {
         backoff::pause(failed, base, &mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Handlers that have emitted something since the gateway started, and which events they want. Those that want an event share
+/// what may come of it.
+#[derive(Default)]
+pub(super) struct Emitters(Mutex<BTreeMap<HandlerName, Filter>>);
+
+impl Emitters {
+    /// This one does.
+    pub fn add(&self, name: &HandlerName, filter: &Filter) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(name) != Some(filter) {
+            all.insert(name.clone(), filter.clone());
+        }
+    }
+
+    /// How many want the event.
+    pub fn count(&self, event: &Event) -> u32 {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (event_type, stream) = (event.draft.event_type.as_str(), event.stream.as_str());
+        let count = all.values().filter(|filter| filter.admits(event_type, stream)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 }
 

@@ -17,6 +17,22 @@ pub enum HandlersError {
     Fault { name: HandlerName, fault: Fault },
     #[error("event handler {0} is not halted: there is nothing to resume")]
     NotHalted(HandlerName),
+    /// What was put aside while the old state was in use stays there until the new one is: its effects would go out of both.
+    #[error(
+        "event handler {0} builds its state anew: what stands aside can be replayed or discarded once that is in use"
+    )]
+    Rebuilding(HandlerName),
+    /// The version that it keeps to cannot be loaded.
+    #[error("event handler {name} does not run: {reason}")]
+    NotRunning { name: HandlerName, reason: String },
+    #[error("so much is asked of event handler {0} already that it takes no more: try again later")]
+    AskedTooMuch(HandlerName),
+    /// By another configuration, or by an error that is in its report.
+    #[error("event handler {0} was interrupted at it, and is begun again: ask once more")]
+    Interrupted(HandlerName),
+    /// What came of it may be there in part.
+    #[error("the store did not take it: {0}")]
+    NotStored(String),
     #[error("it is not durable: {0}")]
     NotDurable(StorageError),
     #[error("what is stored of event handlers cannot be read: {0}")]

@@ -1,13 +1,20 @@
 //! The generation in use: follows the log from its checkpoint, for ever.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use super::{
+    aside::{Discarded, Replayed},
     core::{Told, stopped},
     error::HandlersError,
     record::Progress,
@@ -15,37 +22,23 @@ use super::{
     step::{BATCH_EVENTS_MAX, Ended, Stepper},
 };
 use crate::{
-    events::{Read, ReadError},
-    model::{Filter, Position, backoff},
-    storage,
+    events::{Followed, ReadError, Subscription},
+    model::{Position, backoff},
+    plugin::BoxFuture,
 };
 
 /// How often it is seen how far the log was looked at while nothing came that fits, and the checkpoint is moved there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Calls that wait in a handler's outbox; beyond them it handles nothing more until some are made.
-const CALLS_WAITING_MAX: u64 = 100_000;
-
-/// Events put aside that are read at a time.
-const PARKED_PAGE: usize = 64;
 
 /// What is asked of it between two batches.
 #[derive(Debug)]
 pub(super) enum Ask {
     /// Handle once more what was put aside; `calls` are made again already.
     ReplayParked { calls: u64, reply: oneshot::Sender<Result<Replayed, HandlersError>> },
+    /// Forget what was put aside; `calls` are forgotten already.
+    DiscardParked { calls: u64, reply: oneshot::Sender<Result<Discarded, HandlersError>> },
     /// Go on, after a halt.
     Resume(oneshot::Sender<Result<(), HandlersError>>),
-}
-
-/// What became of the events that were put aside.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Replayed {
-    pub events_handled: u64,
-    /// That stay aside.
-    pub events_failed: u64,
-    /// Calls that are made again.
-    pub calls: u64,
 }
 
 /// Until it is stopped or another gateway has taken over. Answers how far it has come.
@@ -61,8 +54,8 @@ pub(super) async fn follow(mut stepper: Stepper, mut asks: mpsc::Receiver<Ask>) 
             }
             Ended::Halted { position, reason } | Ended::Refused { position, reason } => {
                 (stepper.core.tell)(&stepper.name, &stepper.pin, &Told::Halted { position, reason: reason.clone() });
-                stepper.cell.doing(stepper.generation, Doing::Halted { position, reason });
-                if !resumed(&mut stepper, &mut asks).await {
+                let halted = Doing::Halted { position, reason };
+                if !resumed(&mut stepper, &mut asks, &halted).await {
                     return stepper.progress;
                 }
             }
@@ -84,16 +77,40 @@ pub(super) async fn follow(mut stepper: Stepper, mut asks: mpsc::Receiver<Ask>) 
     }
 }
 
+type Looked = (Subscription, Result<Followed, ReadError>);
+
+/// What comes next, looked for until it is there: a look at a slow disk is not begun again for anything else that happens.
+struct Looking {
+    reached: Arc<AtomicU64>,
+    next: BoxFuture<'static, Looked>,
+}
+
+impl Looking {
+    fn on(mut subscription: Subscription, limit: usize) -> Self {
+        let reached = subscription.reached();
+        let next = async move {
+            let followed = subscription.next(limit).await;
+            (subscription, followed)
+        };
+        Self { reached, next: Box::pin(next) }
+    }
+
+    /// Behind the checkpoint.
+    fn behind(stepper: &Stepper, limit: usize) -> Self {
+        let filter = stepper.handler.filter().clone();
+        Self::on(stepper.core.events.subscribe(stepper.progress.checkpoint, filter), limit)
+    }
+}
+
 async fn follow_on(stepper: &mut Stepper, asks: &mut mpsc::Receiver<Ask>) -> Ended {
     stepper.cell.doing(stepper.generation, Doing::Following);
-    let filter = stepper.handler.filter().clone();
-    let mut subscription = stepper.core.events.subscribe(stepper.progress.checkpoint, filter.clone());
     let mut limit = BATCH_EVENTS_MAX;
+    let mut looking = Looking::behind(stepper, limit);
     loop {
-        if let Err(ended) = wait_for_room(stepper).await {
+        if let Err(ended) = wait_for_room(stepper, asks).await {
             return ended;
         }
-        let followed = tokio::select! {
+        let (subscription, followed) = tokio::select! {
             biased;
             () = stopped(&mut stepper.stop) => return Ended::Stopped,
             Some(ask) = asks.recv() => {
@@ -102,27 +119,34 @@ async fn follow_on(stepper: &mut Stepper, asks: &mut mpsc::Receiver<Ask>) -> End
                 }
                 continue;
             }
-            followed = timeout(LOOK_INTERVAL, subscription.next(limit)) => followed,
+            looked = &mut looking.next => looked,
+            () = sleep(LOOK_INTERVAL) => {
+                // Nothing that fits.
+                let reached = Position(looking.reached.load(Ordering::Relaxed));
+                if let Err(ended) = stepper.pass(reached).await {
+                    return ended;
+                }
+                continue;
+            }
         };
         let taken = match followed {
-            Ok(Ok(followed)) => {
+            Ok(followed) => {
                 limit = BATCH_EVENTS_MAX;
+                looking = Looking::on(subscription, limit);
                 stepper.take(&followed.events, followed.position).await
             }
-            Ok(Err(ReadError::Damaged { .. })) if limit > 1 => {
+            Err(ReadError::Damaged { .. }) if limit > 1 => {
                 // What stands before it can be read, one by one.
                 limit = 1;
-                subscription = stepper.core.events.subscribe(stepper.progress.checkpoint, filter.clone());
+                looking = Looking::behind(stepper, limit);
                 Ok(())
             }
-            Ok(Err(ReadError::Damaged { position, reason })) => {
+            Err(ReadError::Damaged { position, reason }) => {
                 let passed = stepper.pass_damaged(Position(position), reason).await;
-                subscription = stepper.core.events.subscribe(stepper.progress.checkpoint, filter.clone());
+                looking = Looking::behind(stepper, limit);
                 passed
             }
-            Ok(Err(ReadError::Storage(error))) => Err(Ended::Store(error.to_string())),
-            // Nothing that fits.
-            Err(_) => stepper.pass(subscription.position()).await,
+            Err(ReadError::Storage(error)) => Err(Ended::Store(error.to_string())),
         };
         if let Err(ended) = taken {
             return ended;
@@ -130,11 +154,12 @@ async fn follow_on(stepper: &mut Stepper, asks: &mut mpsc::Receiver<Ask>) -> End
     }
 }
 
-async fn wait_for_room(stepper: &mut Stepper) -> Result<(), Ended> {
-    while stepper.cell.calls_waiting.load(Ordering::Relaxed) >= CALLS_WAITING_MAX {
+async fn wait_for_room(stepper: &mut Stepper, asks: &mut mpsc::Receiver<Ask>) -> Result<(), Ended> {
+    while !stepper.cell.outbox.has_room(stepper.core.outbox) {
         stepper.cell.doing(stepper.generation, Doing::OutboxFull);
         tokio::select! {
             () = stopped(&mut stepper.stop) => return Err(Ended::Stopped),
+            Some(ask) = asks.recv() => answer(stepper, ask).await?,
             () = stepper.cell.call_gone.notified() => {}
         }
         stepper.cell.doing(stepper.generation, Doing::Following);
@@ -143,8 +168,10 @@ async fn wait_for_room(stepper: &mut Stepper) -> Result<(), Ended> {
 }
 
 /// Whether it goes on: it is stopped otherwise.
-async fn resumed(stepper: &mut Stepper, asks: &mut mpsc::Receiver<Ask>) -> bool {
+async fn resumed(stepper: &mut Stepper, asks: &mut mpsc::Receiver<Ask>, halted: &Doing) -> bool {
     loop {
+        // Whatever it was asked meanwhile.
+        stepper.cell.doing(stepper.generation, halted.clone());
         tokio::select! {
             () = stopped(&mut stepper.stop) => return false,
             ask = asks.recv() => match ask {
@@ -166,51 +193,45 @@ async fn answer(stepper: &mut Stepper, ask: Ask) -> Result<(), Ended> {
             let _ = answer.send(Err(HandlersError::NotHalted(stepper.name.clone())));
             Ok(())
         }
-        Ask::ReplayParked { calls, reply } => match replay_parked(stepper).await {
-            Ok(replayed) => {
-                let _ = reply.send(Ok(Replayed { calls, ..replayed }));
-                Ok(())
-            }
-            Err(ended) => {
-                let _ = reply.send(Err(HandlersError::Closed));
-                Err(ended)
-            }
-        },
+        Ask::ReplayParked { calls, reply } => {
+            let replayed = stepper.replay_parked().await;
+            let replayed = replayed.map(|replayed| Replayed { calls, ..replayed });
+            answered(stepper, replayed, reply)
+        }
+        Ask::DiscardParked { calls, reply } => {
+            let discarded = stepper.discard_parked().await;
+            answered(stepper, discarded.map(|events| Discarded { events, calls }), reply)
+        }
     }
 }
 
-/// Each alone, in the order of the log, with all that it causes.
-async fn replay_parked(stepper: &mut Stepper) -> Result<Replayed, Ended> {
-    let mut replayed = Replayed::default();
-    let mut after = None;
-    loop {
-        let journal = &stepper.core.journal;
-        let page = journal.parked_events(&stepper.name, stepper.generation, after, PARKED_PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(replayed) };
-        after = Some(*last);
-        for (position, _) in page {
-            let read = Read {
-                stream: None,
-                order: storage::Order::Forward,
-                from: Some(position.0),
-                filter: Filter::default(),
-                limit: 1,
+fn answered<T>(
+    stepper: &Stepper,
+    done: Result<T, Ended>,
+    reply: oneshot::Sender<Result<T, HandlersError>>,
+) -> Result<(), Ended> {
+    let (done, ended) = match done {
+        Ok(done) => (Ok(done), Ok(())),
+        Err(ended) => {
+            let error = match &ended {
+                Ended::TakenOver => HandlersError::TakenOver,
+                Ended::Store(reason) => HandlersError::NotStored(reason.clone()),
+                _ => HandlersError::Interrupted(stepper.name.clone()),
             };
-            let event = match stepper.core.events.read(read).await {
-                Ok(found) => found.events.into_iter().find(|event| event.position == position),
-                Err(ReadError::Damaged { .. }) => {
-                    replayed.events_failed += 1;
-                    continue;
-                }
-                Err(error) => return Err(HandlersError::from(error).into()),
-            };
-            match event {
-                None => stepper.forget_parked(position).await?,
-                Some(event) => match stepper.unpark(&event).await? {
-                    None => replayed.events_handled += 1,
-                    Some(_) => replayed.events_failed += 1,
-                },
-            }
+            (Err(error), Err(ended))
+        }
+    };
+    // Whoever asked may have gone.
+    let _ = reply.send(done);
+    ended
+}
+
+impl Ask {
+    pub fn refuse(self, error: HandlersError) {
+        match self {
+            Self::ReplayParked { reply, .. } => drop(reply.send(Err(error))),
+            Self::DiscardParked { reply, .. } => drop(reply.send(Err(error))),
+            Self::Resume(reply) => drop(reply.send(Err(error))),
         }
     }
 }

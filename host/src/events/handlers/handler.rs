@@ -45,6 +45,11 @@ pub trait Handler: Send + Sync + 'static {
 
     /// WIT `read-model.read`, in instances of its own. None: all of them are in use.
     fn read(&self, query: ReadQuery, state: Arc<dyn HandlerState>) -> BoxFuture<'_, Option<Result<ReadAnswer, Fault>>>;
+
+    /// How often it asked for what it is not granted since the last time, and what the first was. None: never.
+    fn take_refusals(&self) -> Option<(u64, String)> {
+        None
+    }
 }
 
 /// What a handler's instances are made with, and what does not change what they compute.
@@ -67,6 +72,7 @@ pub struct ComponentHandler {
     /// The one that handles, between two calls.
     handling: Mutex<Option<EventHandlerInstance>>,
     reading: Mutex<Vec<EventHandlerInstance>>,
+    refusals: Arc<Mutex<Option<(u64, String)>>>,
     readers: Arc<Semaphore>,
 }
 
@@ -115,6 +121,7 @@ impl ComponentHandler {
             filter,
             handling: Mutex::new(Some(first)),
             reading: Mutex::default(),
+            refusals: Arc::default(),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
         })
     }
@@ -133,15 +140,16 @@ impl Handler for ComponentHandler {
     ) -> BoxFuture<'_, Result<Result<Handled, HandleFailure>, Fault>> {
         let ready = self.handling.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
-            let recipe = self.recipe.clone();
+            let (recipe, refusals) = (self.recipe.clone(), Arc::clone(&self.refusals));
             let (instance, answer) = on_own_thread("handle", async move {
                 let mut instance = match ready {
                     Some(instance) => instance,
                     None => recipe.make().await?,
                 };
                 // One that failed is of no more use, and goes.
-                let answer = instance.handle(&events, state, quota).await?;
-                Ok((instance, answer))
+                let answer = instance.handle(&events, state, quota).await;
+                note(&refusals, &mut instance);
+                Ok((instance, answer?))
             })
             .await?;
             *self.handling.lock().unwrap_or_else(PoisonError::into_inner) = Some(instance);
@@ -153,22 +161,38 @@ impl Handler for ComponentHandler {
         Box::pin(async move {
             let turn = timeout(READ_WAIT, Arc::clone(&self.readers).acquire_owned()).await.ok()?.ok()?;
             let ready = self.reading.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let recipe = self.recipe.clone();
+            let (recipe, refusals) = (self.recipe.clone(), Arc::clone(&self.refusals));
             let read = on_own_thread("read", async move {
+                // Given back when the instance is at rest, whatever the client does meanwhile.
+                let _turn = turn;
                 let mut instance = match ready {
                     Some(instance) => instance,
                     None => recipe.make().await?,
                 };
-                let answer = instance.read(query, state).await?;
-                Ok((instance, answer))
+                let answer = instance.read(query, state).await;
+                note(&refusals, &mut instance);
+                Ok((instance, answer?))
             });
             let answer = read.await.map(|(instance, answer)| {
                 self.reading.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
                 answer
             });
-            drop(turn);
             Some(answer)
         })
+    }
+
+    fn take_refusals(&self) -> Option<(u64, String)> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn note(refusals: &Mutex<Option<(u64, String)>>, instance: &mut EventHandlerInstance) {
+    let (times, sentences) = instance.take_refusals();
+    let Some(first) = sentences.into_iter().next() else { return };
+    let mut noted = refusals.lock().unwrap_or_else(PoisonError::into_inner);
+    match &mut *noted {
+        Some((sum, _)) => *sum += times,
+        None => *noted = Some((times, first)),
     }
 }
 

@@ -12,21 +12,22 @@ use tokio::{
 };
 
 use super::{
-    core::{Core, HandlerCaller, Tell},
+    aside::{Discarded, Replayed},
+    core::{Core, Emitters, HandlerCaller, Tell},
     error::HandlersError,
-    follow::Replayed,
     handler::{HandlerVersions, StoredState},
     journal::Journal,
     keeper::{Command, Keeper},
     keys::{self, CallId, SPACE},
     record::{OutboxCall, ParkedEvent, Pin, Registration, from_json},
+    room::OutboxBounds,
     shown::{Cell, HandlerShown},
     wanted::{Readers, Wanted},
 };
 use crate::{
     events::EventStore,
     model::{HandlerName, Position, Wall},
-    plugin::{ReadAnswer, ReadQuery},
+    plugin::{Fault, FaultKind, ReadAnswer, ReadQuery},
     storage::Storage,
 };
 
@@ -43,6 +44,7 @@ pub struct HandlerParts {
     pub wall: Wall,
     /// Named in the claim.
     pub owner: String,
+    pub outbox: OutboxBounds,
     pub seed: u64,
 }
 
@@ -78,11 +80,22 @@ impl fmt::Debug for EventHandlers {
 impl EventHandlers {
     /// Claims the handlers of the store. They begin with [`Self::set`].
     pub async fn open(parts: HandlerParts) -> Result<Self, HandlersError> {
-        let HandlerParts { storage, events, caller, versions, tell, wall, owner, seed } = parts;
+        let HandlerParts { storage, events, caller, versions, tell, wall, owner, outbox, seed } = parts;
         let journal = Journal::claim(storage, events.clone(), owner).await?;
         let (shutdown, _) = watch::channel(false);
         let random = Mutex::new(fastrand::Rng::with_seed(seed));
-        let core = Arc::new(Core { journal, events, caller, versions, tell, wall, random, shutdown });
+        let core = Arc::new(Core {
+            journal,
+            events,
+            caller,
+            versions,
+            tell,
+            wall,
+            random,
+            emitters: Emitters::default(),
+            outbox,
+            shutdown,
+        });
         Ok(Self { core, entries: Arc::default(), tasks: Arc::default() })
     }
 
@@ -126,6 +139,7 @@ impl EventHandlers {
             commands: commanded,
             shutdown: self.core.shutdown.subscribe(),
             sender: None,
+            removals: Mutex::default(),
         };
         self.tasks().spawn(keeper.run());
         Entry { cell, readers, wanted, commands }
@@ -151,7 +165,7 @@ impl EventHandlers {
             Some(active) => self.core.journal.parked_events(name, active.generation, None, limit).await?,
             None => Vec::new(),
         };
-        Ok(Aside { events, calls: self.core.journal.parked_calls(name, limit).await? })
+        Ok(Aside { events, calls: self.core.journal.parked_calls(name, None, limit).await? })
     }
 
     /// Builds the state anew from the log, beside the one in use, and then takes it into use. Repeats no effect. Answers once
@@ -170,6 +184,11 @@ impl EventHandlers {
         self.ask(name, Command::ReplayParked).await
     }
 
+    /// Forgets what was put aside, events and calls.
+    pub async fn discard_parked(&self, name: &HandlerName) -> Result<Discarded, HandlersError> {
+        self.ask(name, Command::DiscardParked).await
+    }
+
     /// Its read model, as of one commit. Waits for no `handle`.
     pub async fn read(&self, name: &HandlerName, query: ReadQuery) -> Result<ReadAnswer, HandlersError> {
         let readers = self.with(name, |entry| Arc::clone(&entry.readers))?;
@@ -179,6 +198,10 @@ impl EventHandlers {
             let Some(handler) = readers.get(generation) else { continue };
             return match handler.read(query, Arc::new(state)).await {
                 Some(Ok(answer)) => Ok(answer),
+                // That says nothing against the plugin.
+                Some(Err(Fault { kind: FaultKind::Storage, message, .. })) => {
+                    Err(HandlersError::NotReadable { name: name.clone(), reason: message })
+                }
                 Some(Err(fault)) => {
                     let message = fault.to_string();
                     self.with(name, |entry| {
@@ -233,8 +256,12 @@ impl EventHandlers {
     ) -> Result<T, HandlersError> {
         let commands = self.with(name, |entry| entry.commands.clone())?;
         let (reply, answered) = oneshot::channel();
-        commands.send(command(reply)).await.map_err(|_| HandlersError::Closed)?;
-        answered.await.unwrap_or(Err(HandlersError::Closed))
+        let unanswered = || match *self.core.shutdown.borrow() {
+            true => HandlersError::Closed,
+            false => HandlersError::Interrupted(name.clone()),
+        };
+        commands.send(command(reply)).await.map_err(|_| unanswered())?;
+        answered.await.unwrap_or_else(|_| Err(unanswered()))
     }
 
     fn with<T>(&self, name: &HandlerName, look: impl FnOnce(&Entry) -> T) -> Result<T, HandlersError> {

@@ -11,6 +11,7 @@ use super::{
     record::{
         Claim, Generation, OutboxCall, ParkedEvent, Pin, Progress, Registration, compact, from_compact, from_json, json,
     },
+    room::OutboxCounts,
 };
 use crate::{
     events::{Append, AppendError, EventStore, StreamAppend},
@@ -28,6 +29,8 @@ pub enum NotKept {
     TakenOver,
     /// What was to be kept is wrong in itself: too large, too deep, an id that is taken. Nothing was kept.
     Refused(String),
+    /// Somebody else has moved what it goes on from: a second task for the same generation.
+    Moved,
     /// The store's trouble.
     Storage(StorageError),
 }
@@ -36,7 +39,8 @@ impl From<NotKept> for HandlersError {
     fn from(not_kept: NotKept) -> Self {
         match not_kept {
             NotKept::TakenOver => Self::TakenOver,
-            NotKept::Refused(reason) => Self::damaged(b"", &reason),
+            NotKept::Refused(reason) => Self::NotStored(reason),
+            NotKept::Moved => Self::NotStored("another task has moved its checkpoint".to_owned()),
             NotKept::Storage(error) => Self::NotDurable(error),
         }
     }
@@ -70,8 +74,9 @@ impl Journal {
         }
     }
 
-    /// Writes, with events that are appended in the same commit where there are any.
-    pub async fn commit(&self, streams: Vec<StreamAppend>, depth: u8, mut with: Batch) -> Result<(), NotKept> {
+    /// Writes, with events that are appended in the same commit where there are any. The conditions of `with` are on what it
+    /// goes on from.
+    pub async fn commit(&self, streams: Vec<StreamAppend>, mut with: Batch) -> Result<(), NotKept> {
         let claimed =
             Condition::Equals { space: SPACE, key: Bytes::from_static(keys::CLAIM), value: self.claim.clone() };
         with.conditions.insert(0, claimed);
@@ -79,14 +84,14 @@ impl Journal {
         let kept = if streams.is_empty() {
             self.storage.commit(with).await.map_err(not_committed)
         } else {
-            self.events.append(Append { streams, depth, with }).await.map(drop).map_err(not_appended)
+            self.events.append(Append { streams, with }).await.map(drop).map_err(not_appended)
         };
         crash_point::here("after-handled");
         kept
     }
 
     pub async fn write(&self, batch: Batch) -> Result<(), NotKept> {
-        self.commit(Vec::new(), 0, batch).await
+        self.commit(Vec::new(), batch).await
     }
 
     pub async fn registration(&self, name: &HandlerName) -> Result<Option<Registration>, HandlersError> {
@@ -166,12 +171,18 @@ impl Journal {
         self.write(Batch::new().delete(SPACE, id.outbox(name)).put(SPACE, id.parked(name), compact(call))).await
     }
 
+    /// The first so many behind `after`.
     pub async fn parked_calls(
         &self,
         name: &HandlerName,
+        after: Option<&CallId>,
         limit: usize,
     ) -> Result<Vec<(CallId, OutboxCall)>, HandlersError> {
-        let entries = self.storage.scan(SPACE, keys::parked_calls(name), limit).await?;
+        let range = match after {
+            Some(after) => keys::parked_calls(name).after(&after.parked(name)),
+            None => keys::parked_calls(name),
+        };
+        let entries = self.storage.scan(SPACE, range, limit).await?;
         let parked = entries.iter().map(|(key, value)| {
             let id = CallId::of(key).ok_or_else(|| HandlersError::damaged(key, &"it names no call"))?;
             Ok((id, from_compact(key, value)?))
@@ -179,28 +190,57 @@ impl Journal {
         parked.collect()
     }
 
-    /// Those that wait behind `after`, at most so many; their contents stay where they are.
+    /// The last of them; what is put aside from now on may stand before it all the same.
+    pub async fn last_parked_call(&self, name: &HandlerName) -> Result<Option<CallId>, HandlersError> {
+        let range = keys::parked_calls(name);
+        self.on_disk(move |snapshot| {
+            let mut last = None;
+            snapshot.walk(SPACE, range, Order::Backward, &mut |key, _| {
+                last = CallId::of(key);
+                ControlFlow::Break(())
+            })?;
+            Ok(last)
+        })
+        .await
+    }
+
+    /// Those that wait behind a key, at most so many, with their targets; the rest of them stays where it is.
     pub async fn calls_waiting(
         &self,
         name: &HandlerName,
-        after: Option<&CallId>,
+        after: Option<&Bytes>,
         limit: usize,
-    ) -> Result<Vec<CallId>, HandlersError> {
+    ) -> Result<Vec<(CallId, String)>, HandlersError> {
         let range = match after {
-            Some(after) => keys::outbox(name).after(&after.outbox(name)),
+            Some(after) => keys::outbox(name).after(after),
             None => keys::outbox(name),
         };
-        let found = self.keys(range, limit).await?;
-        found
-            .iter()
-            .map(|key| CallId::of(key).ok_or_else(|| HandlersError::damaged(key, &"it names no call")))
-            .collect()
+        self.on_disk(move |snapshot| {
+            let mut found = Vec::new();
+            snapshot.walk(SPACE, range, Order::Forward, &mut |key, value| {
+                if found.len() == limit {
+                    return ControlFlow::Break(());
+                }
+                let target = OutboxCall::target_of(value).unwrap_or_default().to_owned();
+                let id = CallId::of(key).ok_or_else(|| HandlersError::damaged(key, &"it names no call"));
+                found.push(id.map(|id| (id, target)));
+                ControlFlow::Continue(())
+            })?;
+            found.into_iter().collect()
+        })
+        .await
     }
 
-    /// How many wait, and how many were put aside.
-    pub async fn count_calls(&self, name: &HandlerName) -> Result<(u64, u64), HandlersError> {
+    /// What there is of a handler's calls.
+    pub async fn count_calls(&self, name: &HandlerName) -> Result<OutboxCounts, HandlersError> {
         let (waiting, parked) = (keys::outbox(name), keys::parked_calls(name));
-        self.on_disk(move |snapshot| Ok((count(snapshot, waiting)?, count(snapshot, parked)?))).await
+        self.on_disk(move |snapshot| {
+            let mut counts = OutboxCounts::default();
+            counts.waiting = count(snapshot, waiting, &mut counts.bytes)?;
+            counts.parked = count(snapshot, parked, &mut counts.bytes)?;
+            Ok(counts)
+        })
+        .await
     }
 
     /// Generations of a handler of which something may be left.
@@ -260,19 +300,21 @@ impl Journal {
     }
 }
 
-fn count(snapshot: &dyn Snapshot, range: KeyRange) -> Result<u64, StorageError> {
+fn count(snapshot: &dyn Snapshot, range: KeyRange, bytes: &mut u64) -> Result<u64, StorageError> {
     let mut count = 0;
-    snapshot.walk(SPACE, range, Order::Forward, &mut |_, _| {
+    snapshot.walk(SPACE, range, Order::Forward, &mut |key, value| {
         count += 1;
+        *bytes += from_compact(key, value).map_or(value.len() as u64, |call: OutboxCall| call.weight_bytes());
         ControlFlow::Continue(())
     })?;
     Ok(count)
 }
 
-/// The claim is the first condition, and the only one.
+/// The claim is the first condition.
 fn not_committed(error: CommitError) -> NotKept {
     match error {
-        CommitError::Conflict { .. } => NotKept::TakenOver,
+        CommitError::Conflict { condition: 0 } => NotKept::TakenOver,
+        CommitError::Conflict { .. } => NotKept::Moved,
         CommitError::Storage(
             error @ (StorageError::BatchTooLarge { .. } | StorageError::KeyTooLong { .. } | StorageError::KeyEmpty),
         ) => NotKept::Refused(error.to_string()),
@@ -282,7 +324,8 @@ fn not_committed(error: CommitError) -> NotKept {
 
 fn not_appended(error: AppendError) -> NotKept {
     match error {
-        AppendError::Overtaken { .. } | AppendError::TakenOver => NotKept::TakenOver,
+        AppendError::Overtaken { condition: 0 } | AppendError::TakenOver => NotKept::TakenOver,
+        AppendError::Overtaken { .. } => NotKept::Moved,
         AppendError::NotDurable(error) => not_committed(CommitError::Storage(error)),
         refused => NotKept::Refused(format!("what it emits is refused: {refused}")),
     }

@@ -8,23 +8,27 @@
 
 use std::{
     future::pending,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::sleep,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{
+    aside::{Discarded, Replayed, pass_on},
     core::{Core, stopped},
     error::HandlersError,
-    follow::{Ask, Replayed},
+    follow::Ask,
     handler::Handler,
     keys::{self, SPACE},
     lanes::{Following, Lane, Rebuild, send},
     outbox::Sender,
     record::{Generation, Pin, Progress, Registration, compact, json},
+    replay::NEAR,
     shown::{Cell, Doing, GenerationShown},
     step::{BATCH_EVENTS_MAX, Ended, Stepper},
     wanted::{Readers, Wanted},
@@ -34,8 +38,8 @@ use crate::{
     storage::Batch,
 };
 
-/// Calls put aside that are put back in one commit.
-const CALLS_AT_ONCE: usize = 8;
+/// After how long it is seen whether a version that could not be loaded can be now.
+const LOAD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is asked of a handler.
 #[derive(Debug)]
@@ -43,6 +47,7 @@ pub(super) enum Command {
     Rebuild(oneshot::Sender<Result<(), HandlersError>>),
     Resume(oneshot::Sender<Result<(), HandlersError>>),
     ReplayParked(oneshot::Sender<Result<Replayed, HandlersError>>),
+    DiscardParked(oneshot::Sender<Result<Discarded, HandlersError>>),
 }
 
 /// The task of one handler.
@@ -58,6 +63,8 @@ pub(super) struct Keeper {
     /// Makes the calls of the outbox, whatever generation caused them: a swap breaks none of them off. None while nothing is
     /// wanted.
     pub sender: Option<Lane<()>>,
+    /// Tasks that remove what generations have left.
+    pub removals: Mutex<JoinSet<()>>,
 }
 
 /// Why a handler is not served any more.
@@ -74,8 +81,21 @@ pub(super) struct Tasks {
     /// None: its version cannot be loaded, or it was stopped to be taken over from.
     pub following: Option<Following>,
     pub rebuild: Option<Rebuild>,
-    /// Of the rebuild: the one in use is stopped.
-    pub is_last_stretch: bool,
+    /// How near it comes to the one in use before that is stopped for the rest.
+    pub near: u64,
+    /// Of the rebuild: the one in use is stopped, until then at the latest.
+    pub last_stretch: Option<Instant>,
+}
+
+impl Tasks {
+    async fn stop(&mut self) {
+        if let Some(following) = &mut self.following {
+            following.lane.stop().await;
+        }
+        if let Some(rebuild) = &mut self.rebuild {
+            rebuild.stop().await;
+        }
+    }
 }
 
 impl Keeper {
@@ -83,6 +103,9 @@ impl Keeper {
     pub async fn run(mut self) {
         self.keep().await;
         self.stop_sending().await;
+        // Each of them sees that the gateway ends.
+        let mut removals = std::mem::take(&mut *self.removals.lock().unwrap_or_else(PoisonError::into_inner));
+        while removals.join_next().await.is_some() {}
     }
 
     async fn keep(&mut self) {
@@ -114,6 +137,7 @@ impl Keeper {
     async fn idle(&mut self) -> Left {
         self.stop_sending().await;
         *self.cell.lock() = Default::default();
+        self.readers.keep_only(&[]);
         loop {
             tokio::select! {
                 () = stopped(&mut self.shutdown) => return Left::Shutdown,
@@ -135,12 +159,7 @@ impl Keeper {
         }
         let mut tasks = self.begin(wanted, registration).await?;
         let left = self.attend(&mut tasks).await;
-        if let Some(following) = &mut tasks.following {
-            following.lane.stop().await;
-        }
-        if let Some(rebuild) = &mut tasks.rebuild {
-            rebuild.stop().await;
-        }
+        tasks.stop().await;
         left
     }
 
@@ -148,9 +167,7 @@ impl Keeper {
         if self.sender.is_some() {
             return Ok(());
         }
-        let (waiting, parked) = self.core.journal.count_calls(&self.name).await?;
-        self.cell.calls_waiting.store(waiting, Ordering::Relaxed);
-        self.cell.calls_parked.store(parked, Ordering::Relaxed);
+        self.cell.outbox.set(self.core.journal.count_calls(&self.name).await?);
         self.sender = Some(send(Sender {
             core: Arc::clone(&self.core),
             cell: Arc::clone(&self.cell),
@@ -196,6 +213,7 @@ impl Keeper {
         let progress = self.core.journal.progress(&self.name, active).await?;
         {
             let mut standing = self.cell.lock();
+            standing.begins = registration.begins;
             standing.refused = registration.refused.clone();
             standing.rebuilding = None;
             standing.active = Some(shown(active, pin.clone(), progress));
@@ -211,9 +229,15 @@ impl Keeper {
                 None
             }
         };
-        let mut tasks = Tasks { wanted, registration, following, rebuild: None, is_last_stretch: false };
-        self.catch_up_with_wanted(&pin, &mut tasks).await?;
-        Ok(tasks)
+        let mut tasks = Tasks { wanted, registration, following, rebuild: None, near: NEAR, last_stretch: None };
+        match self.catch_up_with_wanted(&pin, &mut tasks).await {
+            Ok(()) => Ok(tasks),
+            Err(error) => {
+                // Nobody would stop them once they are out of sight.
+                tasks.stop().await;
+                Err(error)
+            }
+        }
     }
 
     /// The code of the generation in use: what is wanted, or what it keeps to.
@@ -251,15 +275,20 @@ impl Keeper {
             handler,
             progress,
             batch_max: BATCH_EVENTS_MAX,
+            grows_after: 0,
             replays,
             on_failure: wanted.on_failure,
+            refusals: 0,
             stop: self.shutdown.clone(),
         }
     }
 
     /// Until something else is wanted, or the gateway ends.
     async fn attend(&mut self, tasks: &mut Tasks) -> Result<Left, HandlersError> {
+        let load_again = Instant::now() + LOAD_INTERVAL;
         loop {
+            let stretch_ends = tasks.last_stretch;
+            let waits_for_its_version = tasks.following.is_none() && tasks.rebuild.is_none();
             tokio::select! {
                 biased;
                 () = stopped(&mut self.shutdown) => return Ok(Left::Shutdown),
@@ -267,6 +296,9 @@ impl Keeper {
                     return Ok(if changed.is_ok() { Left::Changed } else { Left::Shutdown });
                 }
                 rebuilt = ended(&mut tasks.rebuild) => self.rebuilt(rebuilt, tasks).await?,
+                () = panicked(&mut tasks.following) => return Err(HandlersError::Interrupted(self.name.clone())),
+                () = until(stretch_ends) => self.break_off(tasks).await?,
+                () = sleep_until(load_again), if waits_for_its_version => return Ok(Left::Changed),
                 Some(command) = self.commands.recv() => self.answer(command, tasks).await?,
             }
         }
@@ -288,7 +320,9 @@ impl Keeper {
     pub(super) fn remove(&self, generation: u64) {
         let (core, name, readers) = (Arc::clone(&self.core), self.name.clone(), Arc::clone(&self.readers));
         let mut shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
+        let mut removals = self.removals.lock().unwrap_or_else(PoisonError::into_inner);
+        while removals.try_join_next().is_some() {}
+        removals.spawn(async move {
             loop {
                 tokio::select! {
                     biased;
@@ -307,7 +341,7 @@ impl Keeper {
         });
     }
 
-    async fn answer(&self, command: Command, tasks: &mut Tasks) -> Result<(), HandlersError> {
+    async fn answer(&mut self, command: Command, tasks: &mut Tasks) -> Result<(), HandlersError> {
         match command {
             Command::Rebuild(reply) => {
                 // One that is under way is what was asked for.
@@ -318,41 +352,13 @@ impl Keeper {
             }
             Command::Resume(reply) => {
                 match &tasks.following {
-                    Some(following) => pass_on(following, Ask::Resume(reply)),
+                    Some(following) => pass_on(&self.name, following, Ask::Resume(reply)),
                     None => drop(reply.send(Err(HandlersError::NotHalted(self.name.clone())))),
                 }
                 Ok(())
             }
-            Command::ReplayParked(reply) => {
-                let calls = self.unpark_calls().await?;
-                match &tasks.following {
-                    Some(following) => pass_on(following, Ask::ReplayParked { calls, reply }),
-                    None => drop(reply.send(Ok(Replayed { calls, ..Replayed::default() }))),
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Puts the calls that were put aside back into the outbox.
-    async fn unpark_calls(&self) -> Result<u64, HandlersError> {
-        let mut count = 0;
-        loop {
-            let page = self.core.journal.parked_calls(&self.name, CALLS_AT_ONCE).await?;
-            if page.is_empty() {
-                self.cell.calls_added.notify_one();
-                return Ok(count);
-            }
-            let mut batch = Batch::new();
-            for (id, mut call) in page {
-                (call.attempts, count) = (0, count + 1);
-                batch = batch.delete(SPACE, id.parked(&self.name)).put(SPACE, id.outbox(&self.name), compact(&call));
-            }
-            let moved = batch.writes.len() as u64 / 2;
-            self.core.journal.write(batch).await?;
-            self.cell.calls_waiting.fetch_add(moved, Ordering::Relaxed);
-            let fewer = |parked: u64| Some(parked.saturating_sub(moved));
-            let _ = self.cell.calls_parked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+            Command::ReplayParked(reply) => self.replay_parked(tasks, reply).await,
+            Command::DiscardParked(reply) => self.discard_parked(tasks, reply).await,
         }
     }
 }
@@ -363,13 +369,27 @@ impl Command {
         match self {
             Self::Rebuild(reply) | Self::Resume(reply) => drop(reply.send(Err(error))),
             Self::ReplayParked(reply) => drop(reply.send(Err(error))),
+            Self::DiscardParked(reply) => drop(reply.send(Err(error))),
         }
     }
 }
 
-/// Where so much waits already, whoever asked is told that nothing came of it.
-fn pass_on(following: &Following, ask: Ask) {
-    drop(following.asks.try_send(ask));
+/// The task that follows: it ends without having been told to only where it fails in itself.
+async fn panicked(following: &mut Option<Following>) {
+    if let Some(following) = following
+        && following.lane.ended().await.is_none()
+    {
+        return;
+    }
+    // One that another gateway has taken over from has nothing left to do.
+    pending().await
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
 }
 
 async fn ended(rebuild: &mut Option<Rebuild>) -> Option<(Stepper, Result<(), Ended>)> {

@@ -114,6 +114,11 @@ pub fn outbox(name: &HandlerName) -> KeyRange {
     KeyRange::prefix(named(b'o', name))
 }
 
+/// Before every call that waits of events from there on, behind those of others.
+pub fn calls_from(name: &HandlerName, position: Position) -> Bytes {
+    numbered(b'o', name, position.0).freeze()
+}
+
 pub fn parked_calls(name: &HandlerName) -> KeyRange {
     KeyRange::prefix(named(b'q', name))
 }

@@ -21,11 +21,14 @@
 //! | state of a generation | 4 GiB | `STATE_BYTES_MAX` |
 //! | calls of a handler that fail on one event; that do not come back | 10; 3 | `ATTEMPTS_MAX`, `FAULTS_MAX` |
 //! | between two attempts | up to 1 s, doubling to 60 s, full jitter | [`backoff`](crate::model::backoff) |
-//! | calls of a handler at once; of one stream | 32; 1 | `CALLS_MAX` |
+//! | events that come of one from outside; how deep | 10,000; 16 | [`DESCENDANTS_MAX`](crate::model::DESCENDANTS_MAX), [`CAUSATION_DEPTH_MAX`](crate::model::CAUSATION_DEPTH_MAX) |
+//! | calls of a handler at once; to one target; of one stream | 32; 8; 1 | `CALLS_MAX`, `TARGET_CALLS_MAX` |
 //! | one call; attempts of it | 30 s; 10 | `CALL_TIMEOUT`, `ATTEMPTS_MAX` |
-//! | calls that wait, before the handler waits too | 100,000 | `CALLS_WAITING_MAX` |
+//! | calls that wait or stand aside, before the handler waits too; their bytes | 100,000; 1 GiB | [`OutboxBounds`] |
+//! | how long the generation in use stands still to be taken over from | 5 s | `LAST_STRETCH_MAX` |
 //! | instances that read; a read waits for one | 4; 5 s | `READERS_MAX`, `READ_WAIT` |
 
+mod aside;
 mod core;
 mod effects;
 mod error;
@@ -37,20 +40,23 @@ mod keeper;
 mod keys;
 mod lanes;
 mod outbox;
+mod queue;
 mod record;
 mod replay;
+mod room;
 mod shown;
 mod step;
 mod swap;
 mod wanted;
 
+pub use aside::{Discarded, Replayed};
 pub use core::{HandlerCaller, OutgoingCall, Tell, Told};
 pub use error::HandlersError;
-pub use follow::Replayed;
 pub use handler::{ComponentHandler, Handler, HandlerVersions, Making};
 pub use hub::{Aside, EventHandlers, HandlerParts};
 pub use keys::CallId;
 pub use record::{OutboxCall, ParkedEvent, Pin, Progress, Refused};
+pub use room::OutboxBounds;
 pub use shown::{Doing, GenerationShown, HandlerShown, TroubleShown};
 pub use wanted::Wanted;
 

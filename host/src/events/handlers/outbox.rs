@@ -1,31 +1,33 @@
 //! Calls that events have caused: each is made until it is answered well, or put aside.
 //!
-//! One is under way for each stream, so that the calls of a stream are made in the order of their causes; an hour of a
-//! service's silence holds up the streams that call it and no others.
+//! One is under way for each stream, so that the calls of a stream are made in the order of their causes. A service that is
+//! silent has a share of the calls at once and no more: it holds up the streams that call it and no others.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
     sync::{Semaphore, watch},
-    task::JoinSet,
+    task::{self, JoinSet},
     time::sleep,
 };
 
 use super::{
-    core::{Core, OutgoingCall, Told, stopped},
+    core::{Core, OutgoingCall, Told, is_told, stopped},
     effects::idempotency_key,
+    error::HandlersError,
     journal::NotKept,
     keys::CallId,
+    queue::{Ready, Waiting},
     record::OutboxCall,
     shown::Cell,
     step::ATTEMPTS_MAX,
 };
 use crate::{
-    model::{HandlerName, StreamName, backoff},
+    model::{HandlerName, backoff},
     storage::crash_point,
 };
 
@@ -35,8 +37,8 @@ const CALLS_MAX: usize = 32;
 /// Of one call, to the last byte of the answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Calls whose ids are in memory; the others wait on the disk.
-const SEEN_MAX: usize = 10_000;
+/// Calls looked for in the outbox at a time.
+const LOOK_MAX: usize = 512;
 
 /// By which a service knows a call that it has had before (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -50,30 +52,26 @@ pub(super) struct Sender {
     pub stop: watch::Receiver<bool>,
 }
 
-/// What is known to wait.
-#[derive(Default)]
-struct Waiting {
-    /// By stream; the first of each is under way.
-    streams: HashMap<StreamName, VecDeque<CallId>>,
-    known: HashSet<CallId>,
-    /// Looked for up to here.
-    seen: Option<CallId>,
+/// The calls that are tried: each in a task, which may panic.
+struct Lanes {
+    tasks: JoinSet<CallId>,
+    ids: HashMap<task::Id, Ready>,
+    permits: Arc<Semaphore>,
 }
 
 impl Sender {
     /// Until it is stopped.
     pub async fn run(mut self) {
         let permits = Arc::new(Semaphore::new(CALLS_MAX));
-        let mut lanes = JoinSet::new();
+        let mut lanes = Lanes { tasks: JoinSet::new(), ids: HashMap::new(), permits };
         let (mut waiting, mut may_be_more, mut failed) = (Waiting::default(), true, 0);
         loop {
-            while may_be_more && waiting.known.len() < SEEN_MAX && failed == 0 {
-                let room = SEEN_MAX - waiting.known.len();
-                match self.core.journal.calls_waiting(&self.name, waiting.seen.as_ref(), room).await {
+            while may_be_more && waiting.has_room() && failed == 0 && !*self.stop.borrow() {
+                match self.core.journal.calls_waiting(&self.name, waiting.seen(), LOOK_MAX).await {
                     Ok(found) => {
-                        may_be_more = found.len() == room;
-                        for first in waiting.take(found) {
-                            lanes.spawn(self.clone().deliver(first, Arc::clone(&permits)));
+                        may_be_more = found.len() == LOOK_MAX;
+                        for ready in waiting.take(&self.name, found) {
+                            lanes.begin(&self, ready, 0);
                         }
                     }
                     Err(error) => {
@@ -86,35 +84,53 @@ impl Sender {
             tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => break,
-                Some(ended) = lanes.join_next(), if !lanes.is_empty() => {
-                    let next = ended.ok().and_then(|done| waiting.done(&done));
-                    if let Some(next) = next {
-                        lanes.spawn(self.clone().deliver(next, Arc::clone(&permits)));
+                Some(ended) = lanes.tasks.join_next_with_id(), if !lanes.tasks.is_empty() => match ended {
+                    Ok((task, id)) => {
+                        lanes.ids.remove(&task);
+                        for ready in waiting.done(&id) {
+                            lanes.begin(&self, ready, 0);
+                        }
                     }
-                }
+                    // The others of its stream wait for it, so that it is tried again.
+                    Err(error) => if let Some(ready) = lanes.ids.remove(&error.id()) {
+                        self.cell.failed(self.core.wall.now_ms(), format!("a call failed in the gateway: {error}"));
+                        lanes.begin(&self, ready, 1);
+                    },
+                },
                 () = self.cell.calls_added.notified() => {
                     // Those of events that were put aside stand before others that were seen.
-                    waiting.seen = None;
+                    if let Some(first) = self.cell.take_first_added() {
+                        waiting.look_from(&self.name, first);
+                    }
                     may_be_more = true;
                 }
                 () = sleep(pause), if failed > 0 => failed = 0,
             }
         }
         // Each of them sees that it is to stop.
-        while lanes.join_next().await.is_some() {}
+        while lanes.tasks.join_next().await.is_some() {}
     }
 
-    /// Until it is answered well, put aside, or all stops.
-    async fn deliver(mut self, id: CallId, permits: Arc<Semaphore>) -> CallId {
-        let mut failed = 0;
+    /// Until it is answered well, put aside, or all stops. Has failed so often in a row already.
+    async fn deliver(mut self, ready: Ready, permits: Arc<Semaphore>, mut failed: u32) -> CallId {
+        let Ready { id, permits: of_target } = ready;
         loop {
-            let turn = tokio::select! {
+            if failed > 0 {
+                let pause = self.core.pause(failed, backoff::BASE);
+                tokio::select! {
+                    () = stopped(&mut self.stop) => return id,
+                    () = sleep(pause) => {}
+                }
+            }
+            // Its target's first: whoever waits for a silent one takes none of the others' turns.
+            let turns = async { (of_target.acquire().await, permits.acquire().await) };
+            let turns = tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => return id,
-                turn = permits.acquire() => turn,
+                turns = turns => turns,
             };
             let attempted = self.attempt(&id).await;
-            drop(turn);
+            drop(turns);
             match attempted {
                 Attempted::Done => return id,
                 Attempted::Failed(attempts) => failed = attempts,
@@ -127,11 +143,6 @@ impl Sender {
                     return id;
                 }
             }
-            let pause = self.core.pause(failed, backoff::BASE);
-            tokio::select! {
-                () = stopped(&mut self.stop) => return id,
-                () = sleep(pause) => {}
-            }
         }
     }
 
@@ -139,6 +150,8 @@ impl Sender {
         let mut call = match self.core.journal.call(&self.name, id).await {
             Ok(Some(call)) => call,
             Ok(None) => return Attempted::Done,
+            // Nobody can make it, and what is behind it of its stream waits for it.
+            Err(error @ HandlersError::Damaged { .. }) => return self.drop_damaged(id, &error).await,
             Err(error) => return Attempted::NotStored(error.to_string()),
         };
         let (reason, may_later) = match self.core.caller.check(&call.target) {
@@ -152,7 +165,7 @@ impl Sender {
                 };
                 crash_point::here("after-call");
                 match made {
-                    Ok(status) if status.is_success() => return self.done(id).await,
+                    Ok(status) if status.is_success() => return self.done(id, &call).await,
                     Ok(status) => (format!("{} answered {status}", call.target), true),
                     Err(reason) => (format!("{}: {reason}", call.target), true),
                 }
@@ -169,12 +182,9 @@ impl Sender {
         }
         match self.core.journal.park_call(&self.name, id, &call).await {
             Ok(()) => {
-                self.cell.calls_parked.fetch_add(1, Ordering::Relaxed);
-                self.gone();
-                let pin = self.cell.lock().active.as_ref().map(|active| active.pin.clone());
-                if let Some(pin) = pin {
-                    let told = Told::CallParked { target: call.target, reason };
-                    (self.core.tell)(&self.name, &pin, &told);
+                let parked = self.cell.outbox.park();
+                if is_told(parked) {
+                    self.tell(&Told::CallParked { target: call.target, reason });
                 }
                 Attempted::Done
             }
@@ -182,21 +192,37 @@ impl Sender {
         }
     }
 
-    async fn done(&self, id: &CallId) -> Attempted {
+    async fn done(&self, id: &CallId, call: &OutboxCall) -> Attempted {
         match self.core.journal.call_done(&self.name, id).await {
             Ok(()) => {
                 self.cell.calls_made.fetch_add(1, Ordering::Relaxed);
-                self.gone();
+                self.cell.outbox.remove(1, call.weight_bytes());
+                self.cell.call_gone.notify_one();
                 Attempted::Done
             }
             Err(error) => not_stored(&error),
         }
     }
 
-    fn gone(&self) {
-        let one_less = |count: u64| Some(count.saturating_sub(1));
-        let _ = self.cell.calls_waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-        self.cell.call_gone.notify_one();
+    async fn drop_damaged(&self, id: &CallId, error: &HandlersError) -> Attempted {
+        let reason = format!("the call {} is lost: {error}", idempotency_key(&self.name, id));
+        tracing::error!(handler = %self.name, %reason, "a call that cannot be read is not made");
+        self.cell.failed(self.core.wall.now_ms(), reason.clone());
+        match self.core.journal.call_done(&self.name, id).await {
+            Ok(()) => {
+                self.cell.outbox.remove(1, 0);
+                self.tell(&Told::CallLost { reason });
+                Attempted::Done
+            }
+            Err(error) => not_stored(&error),
+        }
+    }
+
+    fn tell(&self, told: &Told) {
+        let pin = self.cell.lock().active.as_ref().map(|active| active.pin.clone());
+        if let Some(pin) = pin {
+            (self.core.tell)(&self.name, &pin, told);
+        }
     }
 
     fn outgoing(&self, id: &CallId, call: &OutboxCall) -> OutgoingCall {
@@ -228,60 +254,14 @@ fn not_stored(error: &NotKept) -> Attempted {
     match error {
         NotKept::TakenOver => Attempted::TakenOver,
         NotKept::Refused(reason) => Attempted::NotStored(reason.clone()),
+        NotKept::Moved => Attempted::NotStored("what it is of has changed meanwhile".to_owned()),
         NotKept::Storage(error) => Attempted::NotStored(error.to_string()),
     }
 }
 
-impl Waiting {
-    /// What was found; answers those that may be made now.
-    fn take(&mut self, found: Vec<CallId>) -> Vec<CallId> {
-        let mut first = Vec::new();
-        self.seen = found.last().cloned().or(self.seen.take());
-        for id in found {
-            if !self.known.insert(id.clone()) {
-                continue;
-            }
-            let stream = self.streams.entry(id.stream.clone()).or_default();
-            if stream.is_empty() {
-                first.push(id.clone());
-            }
-            stream.push_back(id);
-        }
-        first
-    }
-
-    /// One is through; answers the one of its stream that may be made now.
-    fn done(&mut self, id: &CallId) -> Option<CallId> {
-        self.known.remove(id);
-        let stream = self.streams.get_mut(&id.stream)?;
-        stream.pop_front();
-        let next = stream.front().cloned();
-        if next.is_none() {
-            self.streams.remove(&id.stream);
-        }
-        next
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Position;
-
-    fn id(cause: u64, stream: &str) -> CallId {
-        CallId { cause: Position(cause), nth: 0, stream: stream.parse().expect("a stream") }
-    }
-
-    #[test]
-    fn one_call_of_a_stream_is_under_way_and_the_next_follows_it() {
-        let mut waiting = Waiting::default();
-        assert_eq!(waiting.take(vec![id(1, "a"), id(2, "b"), id(3, "a")]), [id(1, "a"), id(2, "b")]);
-        assert_eq!(waiting.take(vec![id(3, "a"), id(4, "a"), id(5, "c")]), [id(5, "c")]);
-        assert_eq!(waiting.done(&id(1, "a")), Some(id(3, "a")));
-        assert_eq!(waiting.done(&id(2, "b")), None);
-        assert_eq!(waiting.done(&id(3, "a")), Some(id(4, "a")));
-        assert_eq!(waiting.done(&id(4, "a")), None);
-        assert_eq!(waiting.done(&id(5, "c")), None);
-        assert!(waiting.streams.is_empty() && waiting.known.is_empty());
+impl Lanes {
+    fn begin(&mut self, sender: &Sender, ready: Ready, failed: u32) {
+        let lane = self.tasks.spawn(sender.clone().deliver(ready.clone(), Arc::clone(&self.permits), failed));
+        self.ids.insert(lane.id(), ready);
     }
 }

@@ -93,6 +93,19 @@ pub struct OutboxCall {
     pub last_error: Option<String>,
 }
 
+impl OutboxCall {
+    /// Roughly what it takes on the disk; the same however often it has failed.
+    pub fn weight_bytes(&self) -> u64 {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        (self.target.len() + self.method.len() + headers + self.body.len()) as u64
+    }
+
+    /// Where it goes, from the record, without the rest of it. None: the record is damaged.
+    pub fn target_of(value: &[u8]) -> Option<&str> {
+        postcard::take_from_bytes(value).ok().map(|(target, _)| target)
+    }
+}
+
 /// In JSON, for what is written seldom and looked at by people.
 pub fn json<T: Serialize>(value: &T) -> Bytes {
     serde_json::to_vec(value).expect("records are plain values").into()

@@ -7,7 +7,10 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use super::record::{Pin, Progress, Refused};
+use super::{
+    record::{Pin, Progress, Refused},
+    room::{Outbox, OutboxCounts},
+};
 use crate::model::{Filter, HandlerName, OnFailure, Position};
 
 /// What a generation is at.
@@ -30,7 +33,7 @@ pub enum Doing {
         position: Position,
         reason: String,
     },
-    /// So many calls wait that no more are added.
+    /// So many calls wait or stand aside that no more are added.
     OutboxFull,
     /// The store does not take what was handled; it is tried again.
     NotStored(String),
@@ -78,6 +81,8 @@ pub struct TroubleShown {
 pub struct HandlerShown {
     pub name: HandlerName,
     pub on_failure: OnFailure,
+    /// What came at or before is none of its business.
+    pub begins: Position,
     /// The last event that there is.
     pub head: Position,
     /// None: it has not begun.
@@ -88,6 +93,8 @@ pub struct HandlerShown {
     pub refused: Option<Refused>,
     pub calls_waiting: u64,
     pub calls_parked: u64,
+    /// Of those that wait or stand aside.
+    pub call_bytes: u64,
     /// Since the gateway started.
     pub calls_made: u64,
     pub faults: u64,
@@ -105,8 +112,9 @@ impl HandlerShown {
 #[derive(Debug, Default)]
 pub(super) struct Cell {
     standing: Mutex<Standing>,
-    pub calls_waiting: AtomicU64,
-    pub calls_parked: AtomicU64,
+    pub outbox: Outbox,
+    /// The first event of which calls were added that the sender has not looked for.
+    first_added: Mutex<Option<Position>>,
     pub calls_made: AtomicU64,
     faults: AtomicU64,
     /// Calls were added to the outbox.
@@ -122,6 +130,7 @@ pub(super) struct Standing {
     pub refused: Option<Refused>,
     pub last_error: Option<TroubleShown>,
     pub on_failure: OnFailure,
+    pub begins: Position,
 }
 
 impl Cell {
@@ -147,22 +156,37 @@ impl Cell {
         self.lock().last_error = Some(TroubleShown { at_ms, message });
     }
 
-    pub fn faulted(&self) {
-        self.faults.fetch_add(1, Ordering::Relaxed);
+    /// Answers how often it has.
+    pub fn faulted(&self) -> u64 {
+        self.faults.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Calls of events from there on were added to the outbox.
+    pub fn added_from(&self, first: Position) {
+        let mut added = self.first_added.lock().unwrap_or_else(PoisonError::into_inner);
+        *added = Some(added.map_or(first, |before| before.min(first)));
+        self.calls_added.notify_one();
+    }
+
+    pub fn take_first_added(&self) -> Option<Position> {
+        self.first_added.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub fn show(&self, name: &HandlerName, head: Position) -> HandlerShown {
-        let Standing { active, rebuilding, refused, last_error, on_failure } = self.lock().clone();
+        let Standing { active, rebuilding, refused, last_error, on_failure, begins } = self.lock().clone();
+        let OutboxCounts { waiting, parked, bytes } = self.outbox.counts();
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         HandlerShown {
             name: name.clone(),
             on_failure,
+            begins,
             head,
             active,
             rebuilding,
             refused,
-            calls_waiting: count(&self.calls_waiting),
-            calls_parked: count(&self.calls_parked),
+            calls_waiting: waiting,
+            calls_parked: parked,
+            call_bytes: bytes,
             calls_made: count(&self.calls_made),
             faults: count(&self.faults),
             last_error,

@@ -7,8 +7,8 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{
     Handler,
-    core::{Core, Told, stopped},
-    effects::{Effects, SeveralDepths},
+    core::{Core, Told, is_told, stopped},
+    effects::{Effects, NotAllowed, Within},
     error::HandlersError,
     handler::StoredState,
     journal::NotKept,
@@ -17,9 +17,10 @@ use super::{
     shown::{Cell, Doing},
 };
 use crate::{
+    events::StreamAppend,
     model::{Event, HandlerName, OnFailure, Position, backoff},
-    plugin::{Fault, FaultKind, HandleFailure, Handled, StateQuota},
-    storage::{Batch, crash_point},
+    plugin::{Caused, Effect, Fault, FaultKind, HandleFailure, Handled, StateQuota},
+    storage::{Batch, Condition, crash_point},
 };
 
 /// Events handled in one call and one commit. More would hardly make a commit cheaper (a sync takes 0.2 ms, an event
@@ -37,6 +38,9 @@ const FAULTS_MAX: u32 = 3;
 
 /// Longest pause after the first fault.
 const FAULT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Batches that are handled well before one that was too large to be handled in time is tried again.
+const CALM_BATCHES: u32 = 1_000;
 
 /// What one generation may store, keys and values: a read model, not an archive.
 const STATE_BYTES_MAX: u64 = 4 << 30;
@@ -79,14 +83,29 @@ pub(super) struct Stepper {
     pub progress: Progress,
     /// Events of one batch: halved where a batch causes too much for one commit, and one more each time that it does not.
     pub batch_max: usize,
+    /// So many batches more are handled before it grows.
+    pub grows_after: u32,
     /// The generation beside which it builds its state: nothing goes out then.
     pub replays: Option<u64>,
     pub on_failure: OnFailure,
+    /// Calls of the handler that asked for what is not granted.
+    pub refusals: u64,
     pub stop: watch::Receiver<bool>,
 }
 
+/// An event that is tried no more.
+struct GivenUp {
+    position: Position,
+    /// The checkpoint then.
+    upto: Position,
+    reason: String,
+    attempts: u32,
+    /// What stands there is no event any more.
+    is_damaged: bool,
+}
+
 /// What became of a batch.
-enum Tried {
+pub(super) enum Tried {
     Done,
     /// In smaller pieces it may be possible.
     TooMuch,
@@ -116,7 +135,7 @@ impl Stepper {
                 Tried::Done => {
                     (rest, limit, failed, faults) = (behind, usize::MAX, 0, 0);
                     alone = alone.saturating_sub(size);
-                    self.batch_max = (self.batch_max + 1).min(BATCH_EVENTS_MAX);
+                    self.grow();
                     continue;
                 }
                 Tried::TooMuch => {
@@ -137,6 +156,11 @@ impl Stepper {
                     }
                     reason
                 }
+                // It is the number of them, mostly.
+                Tried::Fault(Fault { kind: FaultKind::Deadline | FaultKind::Memory, .. }) if size > 1 => {
+                    (self.batch_max, self.grows_after) = ((size / 4).max(1), CALM_BATCHES);
+                    continue;
+                }
                 Tried::Fault(fault) if size > 1 => {
                     // Which of them it was shows when they come one by one.
                     alone = size;
@@ -155,11 +179,20 @@ impl Stepper {
                 }
             };
             let upto = if rest.len() == 1 { looked_at } else { first.position };
-            self.give_up(first.position, upto, reason, failed).await?;
+            self.give_up(GivenUp { position: first.position, upto, reason, attempts: failed, is_damaged: false })
+                .await?;
             (rest, failed, faults) = (&rest[1..], 0, 0);
             alone = alone.saturating_sub(1);
         }
         Ok(())
+    }
+
+    /// After a fault that cost a second of CPU time, not at once.
+    fn grow(&mut self) {
+        self.grows_after = self.grows_after.saturating_sub(1);
+        if self.grows_after == 0 && self.batch_max < BATCH_EVENTS_MAX {
+            self.batch_max += 1;
+        }
     }
 
     /// Nothing fits up to there: the checkpoint moves all the same.
@@ -168,42 +201,12 @@ impl Stepper {
             return Ok(());
         }
         let progress = Progress { checkpoint: looked_at, ..self.progress };
-        self.keep(Vec::new(), 0, Batch::new(), progress).await.map_err(not_kept)
+        self.keep(Vec::new(), Batch::new(), progress).await.map_err(not_kept)
     }
 
     /// What stands at a position is damaged.
     pub async fn pass_damaged(&mut self, position: Position, reason: String) -> Result<(), Ended> {
-        self.give_up(position, position, reason, 1).await
-    }
-
-    /// Handles an event that was put aside. Answers why it stays there.
-    pub async fn unpark(&mut self, event: &Arc<Event>) -> Result<Option<String>, Ended> {
-        let batch = std::slice::from_ref(event);
-        let reason = match self.ask(batch).await? {
-            Ok(handled) => match self.commit(batch, self.progress.checkpoint, handled, true).await? {
-                Tried::Done => return Ok(None),
-                Tried::Failed { reason, .. } => reason,
-                Tried::TooMuch => "it causes too much for one commit".to_owned(),
-                Tried::Fault(fault) => fault.to_string(),
-            },
-            Err(Tried::Failed { reason, .. }) => reason,
-            Err(Tried::Fault(fault)) => fault.to_string(),
-            Err(Tried::Done | Tried::TooMuch) => return Ok(None),
-        };
-        let at_ms = self.core.wall.now_ms();
-        self.cell.failed(at_ms, format!("the event at {} stays aside: {reason}", event.position));
-        let parked = ParkedEvent { reason: reason.clone(), attempts: 1, at_ms };
-        let key = keys::parked_event(&self.name, self.generation, event.position);
-        let batch = Batch::new().put(SPACE, key, compact(&parked));
-        self.core.journal.write(batch).await.map_err(not_kept)?;
-        Ok(Some(reason))
-    }
-
-    /// An event that was put aside is there no more: retention has taken it.
-    pub async fn forget_parked(&mut self, position: Position) -> Result<(), Ended> {
-        let batch = Batch::new().delete(SPACE, keys::parked_event(&self.name, self.generation, position));
-        let progress = Progress { parked: self.progress.parked.saturating_sub(1), ..self.progress };
-        self.keep(Vec::new(), 0, batch, progress).await.map_err(not_kept)
+        self.give_up(GivenUp { position, upto: position, reason, attempts: 1, is_damaged: true }).await
     }
 
     async fn try_batch(&mut self, batch: &[Arc<Event>], upto: Position) -> Result<Tried, Ended> {
@@ -213,7 +216,7 @@ impl Stepper {
         }
     }
 
-    async fn ask(&mut self, batch: &[Arc<Event>]) -> Result<Result<Handled, Tried>, Ended> {
+    pub(super) async fn ask(&mut self, batch: &[Arc<Event>]) -> Result<Result<Handled, Tried>, Ended> {
         let storage = &self.core.journal.storage;
         let snapshot = storage.snapshot().map_err(|error| Ended::Store(error.to_string()))?;
         let prefix = keys::state(&self.name, self.generation);
@@ -224,6 +227,7 @@ impl Stepper {
             () = stopped(&mut self.stop) => return Err(Ended::Stopped),
             handled = self.handler.handle(batch.to_vec(), state, quota) => handled,
         };
+        self.tell_refusals();
         Ok(match handled {
             Ok(Ok(handled)) => Ok(handled),
             Ok(Err(HandleFailure { at, transient, message })) => {
@@ -235,15 +239,26 @@ impl Stepper {
             // Too many effects for one answer, mostly.
             Err(Fault { kind: FaultKind::Answer, .. }) if batch.len() > 1 => Err(Tried::TooMuch),
             Err(fault) => {
-                self.cell.faulted();
+                let nth = self.cell.faulted();
                 self.cell.failed(self.core.wall.now_ms(), fault.to_string());
-                (self.core.tell)(&self.name, &self.pin, &Told::Fault(fault.to_string()));
+                if is_told(nth) {
+                    (self.core.tell)(&self.name, &self.pin, &Told::Fault(fault.to_string()));
+                }
                 Err(Tried::Fault(fault))
             }
         })
     }
 
-    async fn commit(
+    /// What it wanted of the world outside and was not granted.
+    fn tell_refusals(&mut self) {
+        let Some((times, first)) = self.handler.take_refusals() else { return };
+        self.refusals += 1;
+        if is_told(self.refusals) {
+            (self.core.tell)(&self.name, &self.pin, &Told::NotGranted { times, first });
+        }
+    }
+
+    pub(super) async fn commit(
         &mut self,
         batch: &[Arc<Event>],
         upto: Position,
@@ -251,10 +266,9 @@ impl Stepper {
         unparks: bool,
     ) -> Result<Tried, Ended> {
         let Handled { caused, writes, state_bytes } = handled;
-        let caused = if self.replays.is_some() { Vec::new() } else { caused };
-        let effects = match Effects::of(&self.name, batch, caused, self.core.wall.now_ms()) {
+        let effects = match self.effects(batch, caused) {
             Ok(effects) => effects,
-            Err(SeveralDepths) => return Ok(Tried::TooMuch),
+            Err(NotAllowed { at, reason }) => return Ok(Tried::Failed { at, transient: false, reason }),
         };
         let mut progress = Progress { checkpoint: upto.max(self.progress.checkpoint), ..self.progress };
         progress.handled += batch.len() as u64;
@@ -269,7 +283,9 @@ impl Stepper {
                 None => with.delete(SPACE, key),
             }
         });
+        let first_call = effects.calls.first().map(|(id, _)| id.cause);
         let calls = effects.calls.len() as u64;
+        let call_bytes = effects.calls.iter().map(|(_, call)| call.weight_bytes()).sum();
         for (id, call) in effects.calls {
             with = with.put(SPACE, id.outbox(&self.name), compact(&call));
         }
@@ -277,32 +293,48 @@ impl Stepper {
             progress.parked = progress.parked.saturating_sub(1);
             with = with.delete(SPACE, keys::parked_event(&self.name, self.generation, batch[0].position));
         }
-        match self.keep(effects.streams, effects.depth, with, progress).await {
-            Ok(()) => {
-                if calls > 0 {
-                    self.cell.calls_waiting.fetch_add(calls, std::sync::atomic::Ordering::Relaxed);
-                    self.cell.calls_added.notify_one();
-                }
-                Ok(Tried::Done)
-            }
+        // Before one of them can have been made.
+        self.cell.outbox.add(calls, call_bytes);
+        let kept = self.keep(effects.streams, with, progress).await;
+        if kept.is_err() {
+            self.cell.outbox.remove(calls, call_bytes);
+        }
+        if let Some(first) = first_call {
+            // Where that is in doubt they may be there.
+            self.cell.added_from(first);
+        }
+        match kept {
+            Ok(()) => Ok(Tried::Done),
             Err(NotKept::Refused(_)) if batch.len() > 1 => Ok(Tried::TooMuch),
             Err(NotKept::Refused(reason)) => Ok(Tried::Failed { at: 0, transient: false, reason }),
             Err(other) => Err(not_kept(other)),
         }
     }
 
+    /// What goes out of it. Of a replay nothing does.
+    fn effects(&self, batch: &[Arc<Event>], caused: Vec<Caused>) -> Result<Effects, NotAllowed> {
+        if self.replays.is_some() {
+            return Ok(Effects::default());
+        }
+        let core = &self.core;
+        if caused.iter().any(|caused| matches!(caused.effect, Effect::Emit(_))) {
+            core.emitters.add(&self.name, self.handler.filter());
+        }
+        let within = Within {
+            now_ms: core.wall.now_ms(),
+            emitters: &|event| core.emitters.count(event),
+            check_target: &|target| core.caller.check(target),
+        };
+        Effects::of(&self.name, batch, caused, &within)
+    }
+
     /// Puts the event aside, or ends if that must not be.
-    async fn give_up(
-        &mut self,
-        position: Position,
-        upto: Position,
-        reason: String,
-        attempts: u32,
-    ) -> Result<(), Ended> {
+    async fn give_up(&mut self, given_up: GivenUp) -> Result<(), Ended> {
+        let GivenUp { position, upto, reason, attempts, is_damaged } = given_up;
         if let Some(beside) = self.replays {
-            // What the one in use did not take either is no reason to keep it.
+            // What the one in use did not take either is no reason to keep it; nor what nobody can read any more.
             let stood_aside = self.core.journal.parked_event(&self.name, beside, position).await?;
-            if stood_aside.is_none() {
+            if stood_aside.is_none() && !is_damaged {
                 return Err(Ended::Refused { position, reason });
             }
         } else if self.on_failure == OnFailure::Halt {
@@ -317,24 +349,25 @@ impl Stepper {
             parked: self.progress.parked + 1,
             ..self.progress
         };
-        self.keep(Vec::new(), 0, batch, progress).await.map_err(not_kept)?;
+        self.keep(Vec::new(), batch, progress).await.map_err(not_kept)?;
         self.cell.failed(parked.at_ms, format!("the event at {position} was put aside: {reason}"));
-        // Thousands of the same would push everything else out of the history.
-        if progress.parked <= 10 || progress.parked.is_multiple_of(1_000) {
+        if is_told(progress.parked) {
             (self.core.tell)(&self.name, &self.pin, &Told::Parked { position, reason });
         }
         Ok(())
     }
 
-    async fn keep(
+    /// Goes on from where it knows itself to be: a second task of this generation would do everything twice.
+    pub(super) async fn keep(
         &mut self,
-        streams: Vec<crate::events::StreamAppend>,
-        depth: u8,
+        streams: Vec<StreamAppend>,
         with: Batch,
         progress: Progress,
     ) -> Result<(), NotKept> {
-        let with = with.put(SPACE, keys::progress(&self.name, self.generation), compact(&progress));
-        self.core.journal.commit(streams, depth, with).await?;
+        let key = keys::progress(&self.name, self.generation);
+        let before = Condition::Equals { space: SPACE, key: key.clone(), value: compact(&self.progress) };
+        let with = with.require(before).put(SPACE, key, compact(&progress));
+        self.core.journal.commit(streams, with).await?;
         self.progress = progress;
         let is_replay = self.replays.is_some();
         self.cell.update(self.generation, |shown| {
@@ -356,10 +389,11 @@ impl Stepper {
     }
 }
 
-fn not_kept(error: NotKept) -> Ended {
+pub(super) fn not_kept(error: NotKept) -> Ended {
     match error {
         NotKept::TakenOver => Ended::TakenOver,
         NotKept::Refused(reason) => Ended::Store(reason),
+        NotKept::Moved => Ended::Store("another task has moved its checkpoint".to_owned()),
         NotKept::Storage(error) => Ended::Store(error.to_string()),
     }
 }

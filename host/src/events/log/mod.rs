@@ -189,8 +189,8 @@ fn check(append: &Append) -> Result<(), AppendError> {
     if bytes > APPEND_BYTES_MAX {
         return Err(AppendError::TooLarge { given: bytes, max: APPEND_BYTES_MAX });
     }
-    if append.depth > CAUSATION_DEPTH_MAX {
-        return Err(AppendError::TooDeep { depth: append.depth, max: CAUSATION_DEPTH_MAX });
+    if let Some(depth) = append.drafts().map(|draft| draft.causation.depth).find(|depth| *depth > CAUSATION_DEPTH_MAX) {
+        return Err(AppendError::TooDeep { depth, max: CAUSATION_DEPTH_MAX });
     }
     if append.streams.len() > 1 {
         let mut seen = HashSet::with_capacity(append.streams.len());

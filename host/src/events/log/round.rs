@@ -113,16 +113,14 @@ impl<'w> Round<'w> {
         if append.with == Batch::default() && verdicts.iter().all(|(_, of)| of.iter().all(Verdict::is_settled)) {
             // Durable, whatever becomes of this round.
             let streams = append.streams.into_iter().zip(verdicts);
-            let streams = streams.map(|(of, (head, verdicts))| {
-                self.give_places(of, head, verdicts, append.depth, &mut Commit::default())
-            });
+            let streams =
+                streams.map(|(of, (head, verdicts))| self.give_places(of, head, verdicts, &mut Commit::default()));
             return drop(answer.send(Ok(Appended { streams: streams.collect() })));
         }
         let mut commit = if is_joint { Commit::default() } else { std::mem::take(&mut self.shared) };
         let streams = append.streams.into_iter().zip(verdicts);
-        let depth = append.depth;
         let streams: Vec<_> =
-            streams.map(|(of, (head, verdicts))| self.give_places(of, head, verdicts, depth, &mut commit)).collect();
+            streams.map(|(of, (head, verdicts))| self.give_places(of, head, verdicts, &mut commit)).collect();
         if is_joint {
             self.uncertain.extend(streams.iter().map(|of| of.stream.clone()));
         }
@@ -218,7 +216,6 @@ impl<'w> Round<'w> {
         of: StreamAppend,
         mut head: Head,
         verdicts: Vec<Verdict>,
-        depth: u8,
         commit: &mut Commit,
     ) -> AppendedStream {
         let mut events: Vec<AppendedEvent> = Vec::with_capacity(verdicts.len());
@@ -233,7 +230,7 @@ impl<'w> Round<'w> {
                     self.last = self.last.next();
                     let place = IdRecord { position: self.last, revision: head.next, digest };
                     head.next += 1;
-                    self.write(&of.stream, draft, place, depth, commit);
+                    self.write(&of.stream, draft, place, commit);
                     AppendedEvent { position: place.position, revision: place.revision, is_new: true }
                 }
             };
@@ -243,10 +240,10 @@ impl<'w> Round<'w> {
         AppendedStream { stream: of.stream, events }
     }
 
-    fn write(&mut self, stream: &StreamName, draft: Draft, place: IdRecord, depth: u8, commit: &mut Commit) {
+    fn write(&mut self, stream: &StreamName, draft: Draft, place: IdRecord, commit: &mut Commit) {
         let id = draft.id.clone();
         let IdRecord { position, revision, .. } = place;
-        let event = Event { position, stream: stream.clone(), revision, recorded_ms: self.now_ms, depth, draft };
+        let event = Event { position, stream: stream.clone(), revision, recorded_ms: self.now_ms, draft };
         let at = keys::event(position);
         let put = |space, key: Bytes, value: Bytes| Write::Put { space, key, value };
         commit.batch.writes.extend([

@@ -1,7 +1,10 @@
 //! Following the log: what is there first, then what comes, with one position between them, so that there is neither a gap
 //! nor a repetition.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -28,6 +31,7 @@ pub struct Subscription {
     store: EventStore,
     filter: Filter,
     position: Position,
+    reached: Arc<AtomicU64>,
     head: watch::Receiver<Position>,
     /// A look at the disk that has begun, and has not been given out yet: the time that it takes is not lost to a follower
     /// that has less patience. It goes on by itself, so that nobody who stopped waiting keeps others from the disk, and
@@ -47,7 +51,9 @@ pub struct Followed {
 impl EventStore {
     /// Follows the log from behind `after`.
     pub fn subscribe(&self, after: Position, filter: Filter) -> Subscription {
-        Subscription { store: self.clone(), filter, position: after, head: self.shared.tail.watch(), looking: None }
+        let reached = Arc::new(AtomicU64::new(after.0));
+        let head = self.shared.tail.watch();
+        Subscription { store: self.clone(), filter, position: after, reached, head, looking: None }
     }
 }
 
@@ -61,6 +67,12 @@ impl Subscription {
     pub fn pass(&mut self, damaged: Position) {
         self.position = self.position.max(damaged);
         self.looking = None;
+        self.reached.store(self.position.0, Ordering::Relaxed);
+    }
+
+    /// The same, for whoever looks while [`Self::next`] is under way.
+    pub fn reached(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.reached)
     }
 
     /// The next that fit, at least one and at most `limit`, as soon as there are any; or none, and how far it has come
@@ -71,13 +83,7 @@ impl Subscription {
         loop {
             let head = *self.head.borrow_and_update();
             if self.position < head {
-                let Found { mut events, mut position } = self.look(head, limit).await?;
-                if events.len() > limit {
-                    // Begun when more were wanted.
-                    events.truncate(limit);
-                    position = events.last().map_or(self.position, |last| last.position);
-                }
-                self.position = position;
+                let Found { events, position } = self.look(head, limit).await?;
                 if !events.is_empty() || position.0 - began.0 >= SILENT_MAX {
                     return Ok(Followed { events, position });
                 }
@@ -96,11 +102,23 @@ impl Subscription {
             return Ok(Followed { events: Vec::new(), position: self.position });
         }
         let Found { events, position } = self.look(head, limit).await?;
-        self.position = position;
         Ok(Followed { events, position })
     }
 
+    /// And goes on behind what it finds.
     async fn look(&mut self, head: Position, limit: usize) -> Result<Found, ReadError> {
+        let mut found = self.find(head, limit).await?;
+        if found.events.len() > limit {
+            // Begun when more were wanted.
+            found.events.truncate(limit);
+            found.position = found.events.last().map_or(self.position, |last| last.position);
+        }
+        self.position = found.position;
+        self.reached.store(found.position.0, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    async fn find(&mut self, head: Position, limit: usize) -> Result<Found, ReadError> {
         if self.looking.is_none() {
             let tail = &self.store.shared.tail;
             if let Some(found) = tail.after(self.position, &self.filter, limit, FOLLOWED_BYTES_MAX) {

@@ -127,14 +127,7 @@ mod tests {
             "t".parse().expect("a type"),
         );
         let stream = "s".parse().expect("a name");
-        Arc::new(Event {
-            position: Position(position),
-            stream,
-            revision: position - 1,
-            recorded_ms: 0,
-            depth: 0,
-            draft,
-        })
+        Arc::new(Event { position: Position(position), stream, revision: position - 1, recorded_ms: 0, draft })
     }
 
     #[test]

@@ -52,7 +52,7 @@ async fn write(store: EventStore, known: Arc<Mutex<Known>>, writer: u64, mut ran
                 _ => Batch::new(),
             };
         known.lock().expect("nobody panicked").asked.push(ids.clone());
-        let Ok(appended) = store.append(Append { streams, depth: 0, with }).await else { return };
+        let Ok(appended) = store.append(Append { streams, with }).await else { return };
         let places = appended.streams.iter().flat_map(|of| &of.events).map(|event| event.position.0);
         let mut known = known.lock().expect("nobody panicked");
         for (position, id) in places.zip(ids) {

@@ -247,10 +247,9 @@ fn what_is_too_much_is_refused_before_anything_is_written() {
             (0..9).map(|n| Draft { id: n.to_string().parse().expect("an id"), ..large.clone() }).collect();
         let told = refusal(append(&store, "s", Expected::Any, &nine).await);
         assert!(told.contains("at most 8388608 bytes"), "{told}");
-        let deep = Append {
-            depth: CAUSATION_DEPTH_MAX + 1,
-            ..Append::to(stream("s"), Expected::Any, vec![draft("1", "t", "")])
-        };
+        let mut deep = draft("1", "t", "");
+        deep.causation.depth = CAUSATION_DEPTH_MAX + 1;
+        let deep = Append::to(stream("s"), Expected::Any, vec![deep]);
         assert!(matches!(store.append(deep).await, Err(AppendError::TooDeep { .. })));
         assert_eq!(store.head(), Position::START);
         append(&store, "s", Expected::Any, &nine[..7]).await.expect("that much is taken");

@@ -10,8 +10,8 @@ use crate::{
     model::{
         SERVICE_SCHEME, ServiceUrl,
         event::{
-            ATTRIBUTE_BYTES_MAX, DATA_BYTES_MAX, Draft, EventId, EventProblem, EventSource, EventType, Extension,
-            Filter, PATTERNS_MAX, Pattern, StreamName,
+            ATTRIBUTE_BYTES_MAX, Draft, EventId, EventProblem, EventSource, EventType, Extension, Filter, PATTERNS_MAX,
+            Pattern, StreamName,
         },
     },
     plugin::{
@@ -43,6 +43,9 @@ pub const READ_BODY_BYTES_MAX: usize = 4 << 20;
 /// Header fields of one call, and bytes of all their names and values: what most servers take.
 const CALL_HEADERS_MAX: usize = 64;
 const CALL_HEADER_BYTES_MAX: usize = 8 << 10;
+
+/// Body of one call, in bytes: an event whose data is as large as may be, in base64 and with its attributes.
+const CALL_BODY_BYTES_MAX: usize = 2 << 20;
 
 /// Header fields that are the gateway's own: they belong to the connection, or say which effect a call is.
 const OWN_HEADERS: [HeaderName; 10] = [
@@ -247,8 +250,11 @@ fn asked(given: GuestCall, header_bytes: usize) -> Result<HandlerCall, String> {
             given.headers.len()
         ));
     }
-    if given.body.len() > DATA_BYTES_MAX {
-        return Err(format!("a call with a body of {} bytes, and {DATA_BYTES_MAX} are the most", given.body.len()));
+    if given.body.len() > CALL_BODY_BYTES_MAX {
+        return Err(format!(
+            "a call with a body of {} bytes, and {CALL_BODY_BYTES_MAX} are the most",
+            given.body.len()
+        ));
     }
     let mut headers = HeaderMap::with_capacity(given.headers.len());
     for (name, value) in &given.headers {

@@ -98,6 +98,10 @@ impl Stored {
     }
 
     fn scan(&mut self, prefix: &str, start: Option<String>, limit: usize) -> wasmtime::Result<Vec<(String, Bytes)>> {
+        if prefix.len() > STATE_KEY_BYTES_MAX {
+            // No key begins so; a client may have asked for it.
+            return Ok(Vec::new());
+        }
         let limit = limit.clamp(1, SCAN_KEYS_MAX);
         let piece_len = limit.min(SCAN_PIECE);
         let mut from = start.filter(|start| start.as_str() > prefix).unwrap_or_else(|| prefix.to_owned());

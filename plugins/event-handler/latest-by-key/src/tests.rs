@@ -73,6 +73,19 @@ fn pages_of_large_events_stay_within_what_is_answered() {
 }
 
 #[test]
+fn pages_of_long_keys_stay_within_what_is_answered() {
+    let mut latest = by("subject");
+    for n in 0..1_000 {
+        let mut event = event("s", "t", "{}");
+        // As JSON each is six times as long.
+        event.draft.subject = Some(format!("{}{n:04}", "\u{1}".repeat(1_000)));
+        latest.handle(&[event]).expect("it is kept");
+    }
+    let answer = latest.read("", &[("limit", "1000")]);
+    assert!(answer.body.len() < 4 << 20, "{} bytes", answer.body.len());
+}
+
+#[test]
 fn wrong_settings_are_reported() {
     for (settings, path) in [("{}", "/key"), (r#"{"key": "customer"}"#, "/key"), (r#"{"key": "stream", "k": 1}"#, "/k")]
     {

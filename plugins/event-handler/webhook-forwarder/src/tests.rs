@@ -28,10 +28,21 @@ fn each_event_is_one_call_with_the_whole_event() {
 #[test]
 fn an_event_that_is_too_large_as_json_is_refused_for_good() {
     let mut forwarder = Played::<Forwarder>::new(SETTINGS).expect("the settings are right");
-    let large = format!("\"{}\"", "x".repeat((1 << 20) - 2));
-    let (at, failure) = forwarder.handle(&[event("s", "order.placed", &large)]).expect_err("it does not fit");
+    // Each of these characters takes six bytes in JSON.
+    let mut large = event("s", "order.placed", &"\u{1}".repeat(1 << 20));
+    large.draft.content_type = "text/plain".to_owned();
+    let (at, failure) = forwarder.handle(&[large]).expect_err("it does not fit");
     assert!(at == 0 && !failure.is_transient());
     assert!(forwarder.state().is_empty());
+}
+
+#[test]
+fn the_largest_event_can_be_forwarded_whatever_it_is_of() {
+    let mut forwarder = Played::<Forwarder>::new(SETTINGS).expect("the settings are right");
+    let mut binary = event("s", "order.placed", "");
+    (binary.draft.content_type, binary.draft.data) = ("application/octet-stream".to_owned(), vec![7; 1 << 20]);
+    let json = event("s", "order.placed", &format!("\"{}\"", "x".repeat((1 << 20) - 2)));
+    assert_eq!(forwarder.handle(&[binary, json]).expect("they are sent").len(), 2);
 }
 
 #[test]
@@ -39,6 +50,11 @@ fn wrong_settings_are_reported() {
     for (settings, told) in [
         ("{}", "/target: must be given"),
         (r#"{"target": "ftp://a/"}"#, "/target: must begin with service://"),
+        (r#"{"target": "service://"}"#, "/target: must name a service"),
+        (r#"{"target": "service://Orders_1/"}"#, "/target: must name a service"),
+        (r#"{"target": "https:///in"}"#, "/target: must name a host"),
+        (r#"{"target": "http://a b"}"#, "/target: must be ASCII without blanks"),
+        (r#"{"target": "http://a/", "headers": {"a": "é"}}"#, "/headers: a: must be ASCII"),
         (r#"{"target": "http://a/", "headers": {"Host": "b"}}"#, "/headers: Host: is set by the gateway"),
         (r#"{"target": "http://a/", "headers": {"a b": "c"}}"#, "/headers: a b: is no name"),
         (r#"{"target": "http://a/", "headers": {"a": "b\nc"}}"#, "/headers: a: must not have control"),
@@ -46,5 +62,11 @@ fn wrong_settings_are_reported() {
         let problems = Played::<Forwarder>::new(settings).expect_err("they are wrong");
         let line = format!("{}: {}", problems[0].path, problems[0].message);
         assert!(line.starts_with(told), "{line}");
+    }
+    let many: Vec<_> = (0..64).map(|n| format!(r#""x-{n}": "v""#)).collect();
+    for headers in [many.join(", "), format!(r#""x": "{}""#, "v".repeat(8_200))] {
+        let settings = format!(r#"{{"target": "http://a/", "headers": {{{headers}}}}}"#);
+        let problems = Played::<Forwarder>::new(&settings).expect_err("they are too many");
+        assert!(problems[0].message.starts_with("must be at most 63"), "{problems:?}");
     }
 }

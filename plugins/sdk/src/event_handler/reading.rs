@@ -7,7 +7,7 @@ use crate::json::quoted;
 const PAGE_LEN: u32 = 100;
 const PAGE_LEN_MAX: u32 = 1_000;
 
-/// Of a page's values together, in bytes: the gateway takes answers of 4 MiB, and one more value of 1 MiB may come on top
+/// Of a page's keys, as JSON has them, and values together, in bytes: the gateway takes answers of 4 MiB, and one more value of 1 MiB may come on top
 /// of this, with its key.
 const PAGE_BYTES_MAX: usize = 2 << 20;
 
@@ -77,7 +77,8 @@ impl Page {
                 if entries.len() == limit || bytes > PAGE_BYTES_MAX {
                     return Self { entries, next: Some(key_below(&key)) };
                 }
-                bytes += value.len();
+                // Control characters take six bytes each in an answer.
+                bytes += quoted(&key).len() + value.len();
                 entries.push((key_below(&key), value));
             }
         }

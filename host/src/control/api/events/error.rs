@@ -66,7 +66,7 @@ impl From<Refused> for Problem {
                 let problems = problems.into_iter().map(|it| ChangeProblem {
                     message: it.to_string(),
                     pointer: it.pointer,
-                    service: None,
+                    ..Default::default()
                 });
                 Self::with_problems(
                     status,

@@ -252,14 +252,8 @@ mod tests {
     fn json_over_several_lines_is_one_event() {
         let body = b"{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"data\":[1,\r\n2]}";
         let placed = read_one(body, None).expect("right");
-        let event = Event {
-            position: Position(7),
-            stream: placed.stream,
-            revision: 0,
-            recorded_ms: 0,
-            depth: 0,
-            draft: placed.draft,
-        };
+        let event =
+            Event { position: Position(7), stream: placed.stream, revision: 0, recorded_ms: 0, draft: placed.draft };
         let mut sent = Vec::new();
         write(&event, &mut sent);
         let sent = String::from_utf8(sent).expect("text");

@@ -13,7 +13,7 @@ impl From<GroupsError> for Problem {
             let said = error.to_string();
             // The field that it begins with is what the pointer says.
             let message = said.split_once(": ").map_or(said.as_str(), |(_, rest)| rest).to_owned();
-            let problem = ChangeProblem { pointer: pointer.to_owned(), message, service: None };
+            let problem = ChangeProblem { pointer: pointer.to_owned(), message, service: None, plugin: None };
             Self::with_problems(StatusCode::UNPROCESSABLE_ENTITY, said, vec![problem])
         };
         let status = match &error {

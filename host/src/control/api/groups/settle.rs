@@ -112,7 +112,7 @@ fn read(mut fields: Fields) -> Result<Vec<(Token, How)>, Problem> {
                 Ok(settlement) => given.push(settlement),
                 Err((below, message)) => {
                     let pointer = format!("/{field}/{nth}{below}");
-                    problems.push(ChangeProblem { pointer, message, service: None });
+                    problems.push(ChangeProblem { pointer, message, service: None, plugin: None });
                 }
             }
         }

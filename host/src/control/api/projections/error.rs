@@ -8,11 +8,15 @@ impl From<HandlersError> for Problem {
     fn from(error: HandlersError) -> Self {
         let status = match &error {
             HandlersError::Unknown(_) => StatusCode::NOT_FOUND,
-            HandlersError::NotHalted(_) => StatusCode::CONFLICT,
+            HandlersError::NotHalted(_) | HandlersError::Rebuilding(_) => StatusCode::CONFLICT,
             HandlersError::Fault { .. } => StatusCode::BAD_GATEWAY,
             HandlersError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             HandlersError::NotReadable { .. }
             | HandlersError::Busy(_)
+            | HandlersError::NotRunning { .. }
+            | HandlersError::AskedTooMuch(_)
+            | HandlersError::Interrupted(_)
+            | HandlersError::NotStored(_)
             | HandlersError::NotDurable(_)
             | HandlersError::Unreadable(_)
             | HandlersError::TakenOver

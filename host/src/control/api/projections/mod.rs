@@ -17,7 +17,7 @@ use self::report::{DetailsReport, ProjectionReport};
 use super::{access::Caller, path_name, problem::Problem};
 use crate::{
     control::events::{EventSide, SUBSCRIBERS_MAX},
-    events::handlers::{EventHandlers, Replayed},
+    events::handlers::{Discarded, EventHandlers, Replayed},
     model::HandlerName,
 };
 
@@ -38,6 +38,7 @@ pub fn routes(handlers: EventHandlers, events: EventSide) -> Router {
         .route("/projections/{name}/rebuild", post(rebuild).get(read::read))
         .route("/projections/{name}/resume", post(resume).get(read::read))
         .route("/projections/{name}/replay-parked", post(replay_parked).get(read::read))
+        .route("/projections/{name}/discard-parked", post(discard_parked).get(read::read))
         .route("/projections/{name}/{*path}", get(read::read))
         .with_state(Surface { handlers, events })
 }
@@ -75,13 +76,17 @@ pub struct LogReport {
 
 /// The event handlers, and how far each has come.
 #[utoipa::path(get, path = "/projections", tag = "projections", responses((status = 200, body = ProjectionsReport)))]
-pub async fn list(State(Surface { handlers, events }): State<Surface>) -> Json<ProjectionsReport> {
+pub async fn list(
+    State(Surface { handlers, events }): State<Surface>,
+    Extension(caller): Extension<Caller>,
+) -> Json<ProjectionsReport> {
     let log = LogReport {
         head: events.store.head().0,
         appended: events.store.appended(),
         subscribers: SUBSCRIBERS_MAX - events.subscribers.available_permits(),
     };
-    Json(ProjectionsReport { projections: handlers.list().into_iter().map(ProjectionReport::of).collect(), log })
+    let shown = handlers.list().into_iter();
+    Json(ProjectionsReport { projections: shown.map(|shown| ProjectionReport::of(shown, caller)).collect(), log })
 }
 
 /// One event handler, with what was put aside.
@@ -89,10 +94,11 @@ pub async fn list(State(Surface { handlers, events }): State<Surface>) -> Json<P
     responses((status = 200, body = DetailsReport), (status = 404, body = Problem)))]
 pub async fn show(
     State(handlers): State<EventHandlers>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<DetailsReport>, Problem> {
     let name = path_name(&name)?;
-    details(&handlers, &name).await.map(Json)
+    details(&handlers, &name, caller).await.map(Json)
 }
 
 /// Builds the state anew from the log, beside the one in use, which is read until the new one has caught up. No effect is
@@ -107,7 +113,7 @@ pub async fn rebuild(
     operators_only(caller)?;
     let name = path_name(&name)?;
     handlers.rebuild(&name).await?;
-    Ok((StatusCode::ACCEPTED, Json(details(&handlers, &name).await?)))
+    Ok((StatusCode::ACCEPTED, Json(details(&handlers, &name, caller).await?)))
 }
 
 /// A handler that is halted tries the event again.
@@ -122,7 +128,7 @@ pub async fn resume(
     operators_only(caller)?;
     let name = path_name(&name)?;
     handlers.resume(&name).await?;
-    details(&handlers, &name).await.map(Json)
+    details(&handlers, &name, caller).await.map(Json)
 }
 
 /// What became of what was put aside.
@@ -137,7 +143,8 @@ pub struct ReplayedReport {
 
 /// Handles the events that were put aside once more, with all that they cause, and makes the calls again that were.
 #[utoipa::path(post, path = "/projections/{name}/replay-parked", tag = "projections", params(("name" = String, Path)),
-    responses((status = 200, body = ReplayedReport), (status = 403, body = Problem), (status = 404, body = Problem)))]
+    responses((status = 200, body = ReplayedReport), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "it builds its state anew")))]
 pub async fn replay_parked(
     State(handlers): State<EventHandlers>,
     Extension(caller): Extension<Caller>,
@@ -148,10 +155,31 @@ pub async fn replay_parked(
     Ok(Json(ReplayedReport { events_handled, events_failed, calls }))
 }
 
-async fn details(handlers: &EventHandlers, name: &HandlerName) -> Result<DetailsReport, Problem> {
+/// What was put aside and is no more.
+#[derive(Serialize, ToSchema)]
+pub struct DiscardedReport {
+    events: u64,
+    calls: u64,
+}
+
+/// Forgets the events and the calls that were put aside: they are neither handled nor made any more.
+#[utoipa::path(post, path = "/projections/{name}/discard-parked", tag = "projections", params(("name" = String, Path)),
+    responses((status = 200, body = DiscardedReport), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "it builds its state anew")))]
+pub async fn discard_parked(
+    State(handlers): State<EventHandlers>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<DiscardedReport>, Problem> {
+    operators_only(caller)?;
+    let Discarded { events, calls } = handlers.discard_parked(&path_name(&name)?).await?;
+    Ok(Json(DiscardedReport { events, calls }))
+}
+
+async fn details(handlers: &EventHandlers, name: &HandlerName, caller: Caller) -> Result<DetailsReport, Problem> {
     let shown = handlers.show(name)?;
     let aside = handlers.aside(name, ASIDE_SHOWN_MAX).await?;
-    Ok(DetailsReport::of(shown, aside))
+    Ok(DetailsReport::of(shown, aside, caller))
 }
 
 fn operators_only(caller: Caller) -> Result<(), Problem> {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
+    control::api::access::Caller,
     events::handlers::{
         Aside, CallId, Doing, GenerationShown, HandlerShown, OutboxCall, ParkedEvent, Refused, TroubleShown,
     },
@@ -21,8 +22,9 @@ pub struct ProjectionReport {
     plugin: Option<String>,
     /// That made the state in use.
     version: Option<String>,
-    #[schema(value_type = Object)]
-    settings: Map<String, Value>,
+    /// For operators alone, for there may be secrets in it; null for others.
+    #[schema(value_type = Option<Object>)]
+    settings: Option<Map<String, Value>>,
     /// Grows with each state that comes into use.
     generation: u64,
     /// Which events it wants; empty: all.
@@ -62,6 +64,8 @@ pub struct CallsReport {
     made: u64,
     /// That failed too often.
     parked: u64,
+    /// Of those that wait or stand aside.
+    bytes: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -104,7 +108,7 @@ pub struct DetailsReport {
     projection: ProjectionReport,
     /// The first of them.
     parked_events: Vec<ParkedEventReport>,
-    /// The first of them.
+    /// The first of them; for operators alone, for there may be secrets in what they call.
     parked_calls: Vec<ParkedCallReport>,
 }
 
@@ -131,7 +135,7 @@ pub struct ParkedCallReport {
 }
 
 impl ProjectionReport {
-    pub fn of(shown: HandlerShown) -> Self {
+    pub fn of(shown: HandlerShown, caller: Caller) -> Self {
         let lag = shown.lag();
         let HandlerShown { name, on_failure, head, active, rebuilding, refused, last_error, .. } = shown;
         let goal = active.as_ref().map_or(Position::START, |active| active.progress.checkpoint);
@@ -146,7 +150,7 @@ impl ProjectionReport {
             reason: reason(&doing),
             plugin: pin.map(|pin| pin.plugin.to_string()),
             version: pin.map(|pin| pin.version.to_string()),
-            settings: pin.map(|pin| pin.settings.clone()).unwrap_or_default(),
+            settings: (caller == Caller::Operator).then(|| pin.map(|pin| pin.settings.clone()).unwrap_or_default()),
             generation: active.as_ref().map_or(0, |active| active.generation),
             types: texts(filter.types),
             streams: texts(filter.streams),
@@ -160,20 +164,26 @@ impl ProjectionReport {
             handled: progress.handled,
             emitted: progress.emitted,
             parked: progress.parked,
-            calls: CallsReport { waiting: shown.calls_waiting, made: shown.calls_made, parked: shown.calls_parked },
+            calls: CallsReport {
+                waiting: shown.calls_waiting,
+                made: shown.calls_made,
+                parked: shown.calls_parked,
+                bytes: shown.call_bytes,
+            },
             state_bytes: progress.state_bytes,
             faults: shown.faults,
             last_error: last_error.map(|TroubleShown { at_ms, message }| TroubleReport { at: time(at_ms), message }),
-            rebuilding: rebuilding.map(|rebuilding| RebuildReport::of(&rebuilding, goal)),
+            rebuilding: rebuilding.map(|rebuilding| RebuildReport::of(&rebuilding, shown.begins, goal)),
             refused: refused.map(RefusedReport::of),
         }
     }
 }
 
 impl RebuildReport {
-    fn of(shown: &GenerationShown, goal: Position) -> Self {
+    fn of(shown: &GenerationShown, begins: Position, goal: Position) -> Self {
         let checkpoint = shown.progress.checkpoint.0;
-        let percent = if goal.0 == 0 { 100 } else { (u128::from(checkpoint) * 100 / u128::from(goal.0)).min(100) };
+        let (done, all) = (checkpoint.saturating_sub(begins.0), goal.0.saturating_sub(begins.0));
+        let percent = if all == 0 { 100 } else { (u128::from(done) * 100 / u128::from(all)).min(100) };
         Self {
             plugin: shown.pin.plugin.to_string(),
             version: shown.pin.version.to_string(),
@@ -196,7 +206,8 @@ impl RefusedReport {
 }
 
 impl DetailsReport {
-    pub fn of(shown: HandlerShown, aside: Aside) -> Self {
+    pub fn of(shown: HandlerShown, aside: Aside, caller: Caller) -> Self {
+        let is_operator = caller == Caller::Operator;
         let event = |(position, parked): (Position, ParkedEvent)| ParkedEventReport {
             position: position.0,
             reason: parked.reason,
@@ -214,9 +225,9 @@ impl DetailsReport {
             at: time(call.at_ms),
         };
         Self {
-            projection: ProjectionReport::of(shown),
+            projection: ProjectionReport::of(shown, caller),
             parked_events: aside.events.into_iter().map(event).collect(),
-            parked_calls: aside.calls.into_iter().map(call).collect(),
+            parked_calls: if is_operator { aside.calls.into_iter().map(call).collect() } else { Vec::new() },
         }
     }
 }
@@ -228,7 +239,10 @@ fn reason(doing: &Doing) -> Option<String> {
         }
         Doing::Halted { position, reason } => Some(format!("the event at {position} failed: {reason}")),
         Doing::NotStored(reason) | Doing::NotLoaded(reason) => Some(reason.clone()),
-        Doing::OutboxFull => Some("more calls wait than may: their targets do not answer".to_owned()),
+        Doing::OutboxFull => Some(
+            "more calls wait or stand aside than may: they wait for their targets, or to be replayed or discarded"
+                .to_owned(),
+        ),
         Doing::TakenOver => Some("another gateway has taken the event handlers over".to_owned()),
         Doing::Starting | Doing::Following | Doing::Replaying => None,
     }

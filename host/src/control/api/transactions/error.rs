@@ -30,7 +30,7 @@ impl From<TransactionError> for Problem {
             // So that it stands with the field, as every other problem of a body.
             TransactionError::OtherContent { ref field, .. } => {
                 let pointer = format!("/{field}");
-                let said = ChangeProblem { pointer, message: "is another one there".to_owned(), service: None };
+                let said = ChangeProblem { pointer, message: "is another one there".to_owned(), ..Default::default() };
                 Self::with_problems(status, error.to_string(), vec![said])
             }
             other => Self::new(status, other.to_string()),
@@ -39,7 +39,7 @@ impl From<TransactionError> for Problem {
 }
 
 fn problem(FieldProblem { pointer, message }: FieldProblem) -> ChangeProblem {
-    ChangeProblem { pointer, message, service: None }
+    ChangeProblem { pointer, message, ..Default::default() }
 }
 
 #[cfg(test)]

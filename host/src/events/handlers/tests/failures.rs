@@ -2,9 +2,13 @@
 
 use super::world::{Native, World, name};
 use crate::{
-    events::handlers::{Doing, HandlersError},
-    model::{CAUSATION_DEPTH_MAX, HandlerStart, OnFailure},
+    events::handlers::{
+        Doing, HandlersError, Progress, keys,
+        record::{compact, from_compact},
+    },
+    model::{CAUSATION_DEPTH_MAX, DESCENDANTS_MAX, HandlerStart, OnFailure},
     plugin::ReadQuery,
+    storage::{Batch, Storage},
 };
 
 const HARMFUL: [&str; 3] = ["poison", "trap", "never"];
@@ -69,9 +73,75 @@ async fn events_that_cause_each_other_end_at_a_depth() {
     world.until("put aside", |shown| shown.active.as_ref().is_some_and(|active| active.progress.parked == 1)).await;
     let log = world.log().await;
     assert_eq!(log.len(), 1 + usize::from(CAUSATION_DEPTH_MAX));
-    assert_eq!(log.last().expect("there are events").depth, CAUSATION_DEPTH_MAX);
+    assert_eq!(log.last().expect("there are events").draft.causation.depth, CAUSATION_DEPTH_MAX);
     let aside = world.handlers.aside(&name(), 10).await.expect("it can be read");
     assert!(aside.events[0].1.reason.contains("caused each other"), "{:?}", aside.events);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_cause_ten_of_their_kind_end_at_a_number() {
+    let world = World::new().await;
+    world.want("one", &Native::new(&[], &[]));
+    world.append("s", &["flood"]).await;
+    world.at_rest().await;
+    // Each of a thousand may cause nine more, and would cause ten.
+    assert_eq!((world.log().await.len(), world.parked()), (1 + 10 + 100 + 1_000, 1_000));
+    assert!(world.log().await.len() as u64 <= u64::from(DESCENDANTS_MAX));
+    let aside = world.handlers.aside(&name(), 1).await.expect("it can be read");
+    assert!(aside.events[0].1.reason.contains("at most 10000"), "{:?}", aside.events);
+    let told = world.told.lock().expect("unpoisoned").len();
+    assert!(told < 20, "{told} of the same were told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_take_too_long_get_smaller_and_stay_so() {
+    let world = World::new().await;
+    for _ in 0..10 {
+        world.append("s", &["a"; 100]).await;
+    }
+    let native = Native::new(&["slow-40"], &[]);
+    world.want("one", &native);
+    let shown = world.at_rest().await;
+    let batches = native.batches.lock().expect("unpoisoned").clone();
+    assert!(shown.faults <= 2 && batches.len() < 80, "{} faults, {batches:?}", shown.faults);
+    assert_eq!(world.counts().await, world.recomputed(|_| true).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_halted_handler_is_shown_as_halted_whatever_else_is_asked_of_it() {
+    let world = World::new().await;
+    world.append("s", &["a", "poison"]).await;
+    world.want_so("one", &Native::new(&[], &[]), OnFailure::Park, HandlerStart::Start);
+    world.at_rest().await;
+    world.want_so("one", &Native::new(&["fails-on-b"], &[]), OnFailure::Halt, HandlerStart::Start);
+    world.append("s", &["b"]).await;
+    let is_halted = |doing: &Doing| matches!(doing, Doing::Halted { position, .. } if position.0 == 3);
+    let halted = |shown: &crate::events::handlers::HandlerShown| {
+        shown.active.as_ref().is_some_and(|active| is_halted(&active.doing))
+    };
+    world.until("halted", halted).await;
+    let discarded = world.handlers.discard_parked(&name()).await.expect("it is asked");
+    assert_eq!(discarded.events, 1);
+    world.until("halted still", halted).await;
+    assert_eq!(world.parked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_task_of_a_generation_does_nothing_twice() {
+    let world = World::new().await;
+    world.append("s", &["a"]).await;
+    world.want("one", &Native::new(&[], &[]));
+    world.at_rest().await;
+    // As another one would have left it.
+    let key = keys::progress(&name(), 1);
+    let stored = world.storage.get(keys::SPACE, key.clone()).await.expect("it can be read").expect("it is there");
+    let mut progress: Progress = from_compact(&key, &stored).expect("a record");
+    progress.handled = 100;
+    world.storage.commit(Batch::new().put(keys::SPACE, key, compact(&progress))).await.expect("it is written");
+    world.append("s", &["b"]).await;
+    let shown = world.at_rest().await;
+    assert_eq!(shown.active.expect("it is there").progress.handled, 101);
+    assert_eq!(world.counts().await, world.recomputed(|_| true).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +180,7 @@ async fn causes_of_several_depths_keep_their_own() {
         .await
         .iter()
         .filter(|event| event.draft.event_type.as_str() == "emitted")
-        .map(|event| event.depth)
+        .map(|event| event.draft.causation.depth)
         .collect();
     assert_eq!(depths, [1, 1, 1]);
 }

@@ -3,5 +3,6 @@
 mod calls;
 mod crashes;
 mod failures;
+mod slow;
 mod swaps;
 mod world;

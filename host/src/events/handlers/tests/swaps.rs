@@ -4,8 +4,15 @@ use std::collections::BTreeMap;
 
 use super::world::{Native, World, name};
 use crate::{
-    events::handlers::{Doing, keys::SPACE},
-    storage::{KeyRange, Storage},
+    events::{
+        self,
+        handlers::{
+            Doing,
+            keys::{self, SPACE},
+        },
+    },
+    model::Position,
+    storage::{Batch, KeyRange, Space, Storage},
 };
 
 fn refused(world: &World) -> Option<String> {
@@ -145,4 +152,84 @@ async fn a_handler_that_is_away_for_a_while_goes_on_where_it_was() {
     world.want("one", &native);
     world.at_rest().await;
     assert_eq!(world.keys(), ["h:1:0", "h:2:0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_one_in_use_goes_on_where_the_last_stretch_takes_too_long() {
+    let world = World::new().await;
+    world.append("s", &["a", "a"]).await;
+    world.want("one", &Native::new(&[], &[]));
+    world.at_rest().await;
+    let next = Native::new(&[], &[]);
+    let held = next.gate.clone().acquire_owned().await.expect("never closed");
+    world.want("two", &next);
+    world.until("replaying", |shown| shown.rebuilding.is_some()).await;
+    for _ in 0..3 {
+        world.append("s", &["a", "call"]).await;
+        world.until("followed", |shown| shown.lag() == 0 && shown.calls_waiting == 0).await;
+    }
+    assert_eq!(world.keys().len(), 3);
+    drop(held);
+    let shown = world.at_rest().await;
+    assert_eq!(shown.active.expect("it is there").generation, 2);
+    assert_eq!(world.keys().len(), 3);
+    assert_eq!(world.counts().await, world.recomputed(|_| true).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_damaged_is_put_aside_in_a_replay_and_the_new_version_takes_over() {
+    let world = World::new().await;
+    world.append("s", &["a", "b", "a"]).await;
+    world.want("one", &Native::new(&[], &[]));
+    world.at_rest().await;
+    let damage = Batch::new().put(Space::Events, events::keys::event(Position(2)), "no event");
+    world.storage.commit(damage).await.expect("it is written");
+    // What was in memory hides it.
+    let world = world.crashed(1).await;
+    world.want("two", &Native::new(&[], &[]));
+    let shown = world.until("taken over", |shown| shown.active.as_ref().is_some_and(|it| it.generation == 2)).await;
+    assert_eq!(shown.active.expect("it is there").progress.parked, 1);
+    assert_eq!(world.counts().await, [("a".to_owned(), 2)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_record_of_a_rebuild_is_no_harm_to_the_one_in_use() {
+    let world = World::new().await;
+    world.append("s", &["a"]).await;
+    world.want("one", &Native::new(&[], &[]));
+    world.at_rest().await;
+    let next = Native::new(&[], &[]);
+    let held = next.gate.clone().acquire_owned().await.expect("never closed");
+    world.want("two", &next);
+    world.until("replaying", |shown| shown.rebuilding.is_some()).await;
+    let damage = Batch::new().put(SPACE, keys::generation(&name(), 2), "no record");
+    world.storage.commit(damage).await.expect("it is written");
+    let world = world.crashed(2).await;
+    drop(held);
+    world.append("s", &["a"]).await;
+    world.want("two", &next);
+    let shown = world.at_rest().await;
+    assert_eq!(shown.active.expect("it is there").generation, 3);
+    assert_eq!(world.counts().await, world.recomputed(|_| true).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_is_away_during_its_rebuild_goes_on_with_it() {
+    let world = World::new().await;
+    world.append("s", &["a", "call", "emit"]).await;
+    world.want("one", &Native::new(&[], &[]));
+    world.at_rest().await;
+    let next = Native::new(&[], &[]);
+    let held = next.gate.clone().acquire_owned().await.expect("never closed");
+    world.want("two", &next);
+    world.until("replaying", |shown| shown.rebuilding.is_some()).await;
+    world.handlers.set(BTreeMap::new());
+    world.append("s", &["call"]).await;
+    drop(held);
+    world.want("two", &next);
+    let shown = world.until("taken over", |shown| shown.active.as_ref().is_some_and(|it| it.generation == 2)).await;
+    assert_eq!(shown.rebuilding, None);
+    world.at_rest().await;
+    assert_eq!(world.keys(), ["h:2:0", "h:5:0"]);
+    assert_eq!(world.counts().await, world.recomputed(|_| true).await);
 }

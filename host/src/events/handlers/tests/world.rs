@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,8 +17,8 @@ use crate::{
     events::{
         Append, EventStore, Read,
         handlers::{
-            EventHandlers, Handler, HandlerCaller, HandlerParts, HandlerShown, HandlerVersions, Making, OutgoingCall,
-            Pin, Told, Wanted,
+            EventHandlers, Handler, HandlerCaller, HandlerParts, HandlerShown, HandlerVersions, Making, OutboxBounds,
+            OutgoingCall, Pin, Told, Wanted,
         },
     },
     model::{Draft, Event, Expected, Filter, HandlerName, HandlerStart, OnFailure, StreamName, VersionId, Wall},
@@ -30,14 +33,17 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Counts events by type, and does what the type says: `emit` and `call` cause one effect, `both` one of each, `poison` is
-/// never taken, `trap` ends the instance, `later` fails at first, `circle` emits a `circle`.
+/// never taken, `trap` ends the instance, `later` fails at first, `circle` emits a `circle` and `flood` ten of its own type;
+/// `stray` calls what is not granted, and `silent` what never answers.
 pub struct Native {
     filter: Filter,
     /// What a version may do otherwise: `takes-poison`, `fails-on-NAME`,
-    /// `stepwise`: one call for each permit of the gate.
+    /// `stepwise`: one call for each permit of the gate; `slow-N`: more than N events at once take too long.
     words: Vec<String>,
     /// Attempts of events that fail at first.
     attempts: Mutex<BTreeMap<u64, u32>>,
+    /// How many events each call has had.
+    pub batches: Mutex<Vec<usize>>,
     /// Closed to hold `handle` up.
     pub gate: Arc<tokio::sync::Semaphore>,
 }
@@ -49,6 +55,7 @@ impl Native {
             filter: Filter { types, streams: Vec::new() },
             words: words.iter().map(|&word| word.to_owned()).collect(),
             attempts: Mutex::default(),
+            batches: Mutex::default(),
             gate: Arc::new(tokio::sync::Semaphore::new(1)),
         })
     }
@@ -57,9 +64,17 @@ impl Native {
         self.words.iter().any(|word| word.strip_prefix("fails-on-") == Some(event_type))
     }
 
+    fn most_at_once(&self) -> Option<usize> {
+        self.words.iter().find_map(|word| word.strip_prefix("slow-")?.parse().ok())
+    }
+
     fn take(&self, events: &[Arc<Event>], state: &dyn HandlerState) -> Result<Result<Handled, HandleFailure>, Fault> {
         let mut handled = Handled::default();
+        self.batches.lock().expect("no test panics here").push(events.len());
         let fault = |kind| Fault { kind, call: "handle", message: "trapped: it panicked".to_owned() };
+        if self.most_at_once().is_some_and(|most| events.len() > most) {
+            return Err(fault(FaultKind::Deadline));
+        }
         for (by, event) in events.iter().enumerate() {
             let event_type = event.draft.event_type.as_str();
             let failed = |transient| Ok(Err(HandleFailure { at: by, transient, message: format!("no {event_type}") }));
@@ -79,9 +94,14 @@ impl Native {
                 }
                 "emit" => handled.caused.push(Caused { by, effect: emits(stream, "emitted") }),
                 "circle" => handled.caused.push(Caused { by, effect: emits(stream, "circle") }),
-                "call" => handled.caused.push(Caused { by, effect: calls(&event.draft.data) }),
+                "flood" => {
+                    (0..10).for_each(|_| handled.caused.push(Caused { by, effect: emits(stream.clone(), "flood") }))
+                }
+                "stray" => handled.caused.push(Caused { by, effect: calls("service://others/", &event.draft.data) }),
+                "silent" => handled.caused.push(Caused { by, effect: calls("service://silent/", &event.draft.data) }),
+                "call" => handled.caused.push(Caused { by, effect: calls("service://orders/done", &event.draft.data) }),
                 "both" => {
-                    handled.caused.push(Caused { by, effect: calls(&event.draft.data) });
+                    handled.caused.push(Caused { by, effect: calls("service://orders/done", &event.draft.data) });
                     handled.caused.push(Caused { by, effect: emits(stream, "emitted") });
                 }
                 _ => {}
@@ -114,10 +134,9 @@ fn emits(stream: StreamName, event_type: &str) -> Effect {
     })
 }
 
-fn calls(body: &Bytes) -> Effect {
-    let target = "service://orders/done".to_owned();
+fn calls(target: &str, body: &Bytes) -> Effect {
     Effect::Call(HandlerCall {
-        target,
+        target: target.to_owned(),
         method: http::Method::POST,
         headers: http::HeaderMap::new(),
         body: body.clone(),
@@ -171,6 +190,8 @@ pub struct Service {
     pub called: Mutex<Vec<(String, Bytes)>>,
     /// So many calls with this body are refused.
     pub refuses: Mutex<BTreeMap<Bytes, u32>>,
+    /// Nobody may be called any more.
+    pub is_barred: AtomicBool,
 }
 
 impl HandlerCaller for Service {
@@ -178,6 +199,9 @@ impl HandlerCaller for Service {
         let key =
             call.headers.iter().find(|(name, _)| name == "idempotency-key").expect("every call has one").1.clone();
         self.called.lock().expect("unpoisoned").push((key, call.body.clone()));
+        if call.url.starts_with("service://silent/") {
+            return Box::pin(std::future::pending());
+        }
         let mut refuses = self.refuses.lock().expect("unpoisoned");
         let status = match refuses.get_mut(&call.body) {
             Some(left) if *left > 0 => {
@@ -190,7 +214,9 @@ impl HandlerCaller for Service {
     }
 
     fn check(&self, target: &str) -> Result<(), String> {
-        if target.starts_with("service://orders/") { Ok(()) } else { Err("is not granted".to_owned()) }
+        let is_known = ["service://orders/", "service://silent/"].iter().any(|known| target.starts_with(known));
+        let is_barred = self.is_barred.load(Ordering::Relaxed);
+        if is_known && !is_barred { Ok(()) } else { Err("is not granted".to_owned()) }
     }
 }
 
@@ -227,10 +253,29 @@ impl World {
         Self::over(MemoryStorage::new(), Arc::default(), Arc::default()).await
     }
 
+    /// Whose handlers have so little room for calls.
+    pub async fn within(outbox: OutboxBounds) -> Self {
+        let storage = MemoryStorage::new();
+        let disk = Arc::new(storage.clone());
+        Self::with(storage, disk, Arc::default(), Arc::default(), outbox).await
+    }
+
     pub async fn over(storage: MemoryStorage, service: Arc<Service>, versions: Arc<Versions>) -> Self {
+        let disk = Arc::new(storage.clone());
+        Self::with(storage, disk, service, versions, OutboxBounds::default()).await
+    }
+
+    /// The events are read from `disk`, which holds what `storage` does.
+    pub async fn with(
+        storage: MemoryStorage,
+        disk: Arc<dyn Storage>,
+        service: Arc<Service>,
+        versions: Arc<Versions>,
+        outbox: OutboxBounds,
+    ) -> Self {
         let wall = Wall::at(1_800_000_000_000);
         let shared: Arc<dyn Storage> = Arc::new(storage.clone());
-        let events = EventStore::open(Arc::clone(&shared), wall, "a test".to_owned()).await.expect("it opens");
+        let events = EventStore::open(disk, wall, "a test".to_owned()).await.expect("it opens");
         let told = Arc::<Mutex<Vec<String>>>::default();
         let telling = Arc::clone(&told);
         let handlers = EventHandlers::open(HandlerParts {
@@ -241,6 +286,7 @@ impl World {
             tell: Arc::new(move |_, _, told: &Told| telling.lock().expect("unpoisoned").push(told.to_string())),
             wall,
             owner: "a test".to_owned(),
+            outbox,
             seed: 7,
         });
         let handlers = handlers.await.expect("they are claimed");
