@@ -199,8 +199,7 @@ mod tests {
             "types": "order", "streams": ["a*b"], "from": "end", "ack_timeout": "1ms", "attempts_max": 0, "batch": 501,
             "backoff": 5, "webhook": {"origin": "a b", "rate": 0, "colour": 1}, "colour": "red",
         }))
-        .err()
-        .expect("wrong");
+        .expect_err("wrong");
         let pointers: Vec<_> = problem.problems.iter().map(|problem| problem.pointer.as_str()).collect();
         for pointer in [
             "/types",

@@ -169,7 +169,7 @@ mod tests {
     fn settlements_are_read_with_their_reasons() {
         let read = given(json!({"ack": ["1-1-1"], "retry": ["2-1-2", {"token": "3-1-3", "reason": "busy"}],
             "park": [{"token": "4-1-4"}]}));
-        let how: Vec<_> = read.ok().expect("right").into_iter().map(|(token, how)| (token.position.0, how)).collect();
+        let how: Vec<_> = read.expect("right").into_iter().map(|(token, how)| (token.position.0, how)).collect();
         let parked = How::Park("its consumer parked it".to_owned());
         let expected = [(1, How::Ack), (2, How::Retry(None)), (3, How::Retry(Some("busy".to_owned()))), (4, parked)];
         assert_eq!(how, expected);
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn every_wrong_token_is_named_and_nothing_is_settled() {
         let problem = given(json!({"ack": ["1-1-1", "x", {"token": "1-1-1"}], "retry": [{"reason": "no"}, {"token": "1-1-1", "reason": 3}],
-            "park": 7, "nack": []})).err().expect("wrong");
+            "park": 7, "nack": []})).expect_err("wrong");
         let pointers: Vec<_> = problem.problems.iter().map(|problem| problem.pointer.as_str()).collect();
         for pointer in ["/ack/1", "/ack/2", "/retry/0/token", "/retry/1/reason", "/park", "/nack"] {
             assert!(pointers.contains(&pointer), "{pointer} is not in {:?}", problem.problems);

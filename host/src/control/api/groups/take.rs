@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn each_wrong_parameter_is_named() {
-        let query = asked("consumer=worker%201&limit=7&wait=20s").ok().expect("right");
+        let query = asked("consumer=worker%201&limit=7&wait=20s").expect("right");
         assert_eq!((query.consumer.as_str(), query.limit, query.wait), ("worker 1", Some(7), Duration::from_secs(20)));
         let problem = asked("consumer=&limit=501&wait=2h&colour=red").err().expect("wrong");
         let names: Vec<_> = problem.problems.iter().filter_map(|it| Some(it.message.split_once(':')?.0)).collect();

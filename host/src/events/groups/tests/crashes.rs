@@ -98,6 +98,10 @@ async fn look(world: &World, known: &mut Known, seed: u64) {
     let mut gone = known.parked.difference(&there).filter(|at| !known.coming_back.contains(at));
     assert_eq!(gone.next(), None, "seed {seed}: what was parked is gone");
     assert_eq!(world.shown().parked, there.len() as u64, "seed {seed}");
+    if world.shown().is_replaying {
+        // It takes along what was parked since it was asked for and before it comes by.
+        known.coming_back.extend(&there);
+    }
     known.parked = there;
 }
 
