@@ -357,8 +357,14 @@ impl World {
     }
 
     pub async fn log(&self) -> Vec<Arc<Event>> {
-        let read = Read { stream: None, order: Order::Forward, from: None, filter: Filter::default(), limit: 100_000 };
-        self.events.read(read).await.expect("it can be read").events
+        let (mut events, mut from) = (Vec::new(), Some(0));
+        while from.is_some() {
+            let read = Read { stream: None, order: Order::Forward, from, filter: Filter::default(), limit: 100_000 };
+            let page = self.events.read(read).await.expect("it can be read");
+            events.extend(page.events);
+            from = page.next;
+        }
+        events
     }
 
     pub async fn counts(&self) -> BTreeMap<String, u64> {
