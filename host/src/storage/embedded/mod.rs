@@ -95,13 +95,19 @@ impl Embedded {
         let weight = u32::try_from(batch.weight_bytes()).expect("a batch is at most BATCH_BYTES_MAX");
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await.map_err(|_| StorageError::Closed)?;
         let (answer, answered) = oneshot::channel();
-        let (desk, asked) = (self.desk()?, Asked { batch, answer, room });
+        self.ask(Asked { batch, answer, room }, has_time)?;
+        answered.await.unwrap_or(Err(CommitError::Storage(StorageError::Closed)))
+    }
+
+    /// Whoever waits for the answer does not hold the desk: with it goes the database, which must be closed once the store is.
+    fn ask(&self, asked: Asked, has_time: bool) -> Result<(), StorageError> {
+        let desk = self.desk()?;
         if has_time {
             desk.ask_later(asked, PATIENCE);
         } else {
             desk.ask(asked);
         }
-        answered.await.unwrap_or(Err(CommitError::Storage(StorageError::Closed)))
+        Ok(())
     }
 
     /// Reads block on the disk where the answer is not in memory.

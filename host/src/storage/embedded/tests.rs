@@ -52,6 +52,21 @@ fn a_store_that_another_holds_is_not_opened() {
 }
 
 #[test]
+fn a_closed_store_is_opened_again_while_somebody_has_yet_to_hear_of_a_commit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let storage = Embedded::open(folder.path()).expect("it opens");
+    runtime().block_on(async {
+        let mut commit = storage.commit_later(Batch::new().put(Space::Registry, "a", "1"));
+        let begun = std::future::poll_fn(|context| std::task::Poll::Ready(commit.as_mut().poll(context)));
+        assert!(begun.await.is_pending(), "it has time");
+        storage.close().await;
+        let again = Embedded::open(folder.path()).expect("nobody holds it");
+        assert_eq!(again.get(Space::Registry, "a".into()).await, Ok(Some("1".into())));
+        commit.await.expect("it was committed");
+    });
+}
+
+#[test]
 fn a_damaged_store_is_refused_with_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let storage = Embedded::open(folder.path()).expect("it opens");
