@@ -11,7 +11,8 @@ use crate::model::{
     Causation, Draft, Event, EventId, EventSource, EventTime, Extension, Filter, Position, Retention, StreamName,
 };
 
-const FORMAT: u8 = 1;
+/// Counted up with each change of what stands behind it.
+const FORMAT: u8 = 2;
 
 /// What is known of an event without reading all of it.
 #[derive(Serialize, Deserialize)]
@@ -71,7 +72,7 @@ pub fn recorded_ms(bytes: &[u8]) -> Result<u64, String> {
 
 /// What a filter asks for, and what stands behind it.
 fn head(bytes: &[u8]) -> Result<(Head<'_>, &[u8]), String> {
-    let Some((&FORMAT, bytes)) = bytes.split_first() else { return Err("it is not in format 1".to_owned()) };
+    let Some((&FORMAT, bytes)) = bytes.split_first() else { return Err(format!("it is not in format {FORMAT}")) };
     postcard::take_from_bytes(bytes).map_err(|error| error.to_string())
 }
 
@@ -165,5 +166,23 @@ impl StreamRecord {
 
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         postcard::from_bytes(bytes).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_another_format_is_refused_with_the_one_that_is_read() {
+        let draft =
+            Draft::new("1".parse().expect("an id"), "/s".parse().expect("a source"), "t".parse().expect("a type"));
+        let stream = "s".parse().expect("a name");
+        let event = Event { position: Position(1), stream, revision: 0, recorded_ms: 0, draft };
+        let mut bytes = encode(&event).to_vec();
+        assert!(decode(Position(1), &bytes, &Filter::default()).is_ok_and(|event| event.is_some()));
+        bytes[0] = 1;
+        let refused = decode(Position(1), &bytes, &Filter::default()).expect_err("it is of before causes were counted");
+        assert_eq!(refused, "it is not in format 2");
     }
 }
