@@ -255,7 +255,9 @@ impl Driver {
                     Ok(step) => step,
                     Err(error) => return self.endanger(format!("its protocol failed: {error}")),
                 };
-            if matches!(step, Step::Decide(_)) && outcome::asks_for_events(&self.submitted.first.request) {
+            // A second decision is none, and what there was before it is decided already.
+            let decides = matches!(step, Step::Decide(_)) && self.machine.facts().decision.is_none();
+            if decides && outcome::asks_for_events(&self.submitted.first.request) {
                 self.undecided = Some(Box::new((self.machine.clone(), self.standing.clone())));
             }
             match self.machine.take(&step) {

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     events::{Append, AppendError, EventStore, StreamAppend},
-    storage::{Batch, CommitError, Condition, Entries, KeyRange, Storage, crash_point},
+    storage::{Batch, CommitError, Condition, Entries, KeyRange, Storage, StorageError, crash_point},
 };
 
 /// Records read from the store at a time.
@@ -270,6 +270,10 @@ fn conflict(condition: usize) -> NotKept {
 fn not_appended(error: AppendError) -> NotKept {
     match error {
         AppendError::Overtaken { condition } => conflict(condition),
+        // Nothing was written, and what is damaged there would refuse it each time.
+        AppendError::NotDurable(StorageError::ReadFailed { .. }) => {
+            NotKept::Error(TransactionError::EventsRefused(error))
+        }
         AppendError::NotDurable(error) => NotKept::Error(TransactionError::NotDurable(error)),
         AppendError::TakenOver => NotKept::Error(TransactionError::TakenOver),
         other => NotKept::Error(TransactionError::EventsRefused(other)),

@@ -8,14 +8,14 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    protocols::{NoOthers, stock},
+    protocols::{DecidesAgain, NoOthers, stock},
     world::{Network, Weather, World},
 };
 use crate::{
     events::{Append, EventStore, Read},
     model::{Draft, Expected, Filter as EventFilter, Wall},
-    storage::{KeyRange, Order, Space, Storage, memory::MemoryStorage},
-    transactions::{Alert, Coordinator, Parts, Status, Submission, TransactionError},
+    storage::{Batch, KeyRange, Order, Space, Storage, memory::MemoryStorage},
+    transactions::{Alert, Coordinator, Parts, Protocols, Status, Submission, TransactionError},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -102,31 +102,60 @@ async fn an_outcome_appends_its_events_once() {
     store.close().await;
 }
 
-#[tokio::test]
-async fn an_outcome_whose_events_are_refused_stands_in_hazard_undecided() {
+/// How a transaction ends up whose outcome's second event, the only one of stream `sold`, cannot be appended: the event's id
+/// is spoiled before a call of it arrives.
+async fn in_hazard(protocols: Option<Protocols>, spoil: impl AsyncFnOnce(&MemoryStorage, &EventStore, String)) {
+    let Some(protocols) = protocols else { return };
     let storage = MemoryStorage::new();
     let store = open(&storage).await;
     let world = World::new(1, Weather { lost: 1_000, ..Weather::CALM });
     let alert: Alert = Arc::new(|_, _, _, _| ());
     let Some(coordinator) = gateway_in(world.clone(), alert, &storage, Some(store.clone())).await else { return };
+    coordinator.set_protocols(protocols);
     coordinator.submit(submission("g-1", "two-phase-commit")).await.expect("it is taken");
     let gid = "g-1".parse().expect("a gid");
     let begun_ms = coordinator.details(&gid).await.expect("it is there").summary.created_ms;
-    let taken = Draft::new(
-        format!("g-1:{begun_ms}:1").parse().expect("an id"),
-        "/elsewhere".parse().expect("a source"),
-        "t".parse().expect("a type"),
-    );
-    let append = Append::to("sold".parse().expect("a name"), Expected::Any, vec![taken]);
-    store.append(append).await.expect("it is appended");
+    spoil(&storage, &store, format!("g-1:{begun_ms}:1")).await;
     world.set_weather(Weather::CALM);
     assert_eq!(coordinator.outcome(&gid, PATIENCE).await.expect("it is there"), Status::Hazard);
     let hazard = coordinator.details(&gid).await.expect("it is there").summary.hazard;
-    assert!(hazard.as_ref().is_some_and(|why| why.contains("another event with the id")), "{hazard:?}");
-    assert_eq!((decision(&storage).await, types(&store).await), (None, vec!["t".to_owned()]));
+    let is_of_the_id = |why: &String| why.contains("events of the transaction's outcome") && why.contains("the id \"");
+    assert!(hazard.as_ref().is_some_and(is_of_the_id), "{hazard:?}");
+    assert_eq!(decision(&storage).await, None);
+    assert!(!types(&store).await.contains(&"order.placed".to_owned()));
     assert_eq!(coordinator.stop(&gid).await.expect("an operator may"), Status::Stopped);
     coordinator.close().await;
     store.close().await;
+}
+
+async fn take(store: &EventStore, id: String) {
+    let source = "/elsewhere".parse().expect("a source");
+    let taken = Draft::new(id.parse().expect("an id"), source, "t".parse().expect("a type"));
+    let append = Append::to("sold".parse().expect("a name"), Expected::Any, vec![taken]);
+    store.append(append).await.expect("it is appended");
+}
+
+#[tokio::test]
+async fn an_outcome_whose_events_are_refused_stands_in_hazard_undecided() {
+    in_hazard(stock(), async |_, store, id| take(store, id).await).await;
+}
+
+#[tokio::test]
+async fn an_outcome_whose_events_meet_with_damage_stands_in_hazard_undecided() {
+    let damage = async |storage: &MemoryStorage, _: &EventStore, id: String| {
+        let batch = Batch::new().put(Space::EventIndex, format!("isold\0{id}"), "short");
+        storage.commit(batch).await.expect("it is written");
+    };
+    in_hazard(stock(), damage).await;
+}
+
+#[tokio::test]
+async fn a_second_decision_does_not_make_up_for_the_events_of_the_first() {
+    let Some(mut protocols) = stock() else { return };
+    let mut in_force = protocols["two-phase-commit"].clone();
+    in_force.incumbent.protocol = Arc::new(DecidesAgain(Arc::clone(&in_force.incumbent.protocol)));
+    protocols.insert("two-phase-commit".to_owned(), in_force);
+    in_hazard(Some(protocols), async |_, store, id| take(store, id).await).await;
 }
 
 #[tokio::test]

@@ -5,9 +5,12 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use serde_json::Map;
 
 use crate::{
-    model::{Clock, PluginName, VersionId},
-    plugin::Runtime,
-    transactions::{ComponentProtocol, Pin, Pinned, Protocol, ProtocolInForce, Protocols, Versions},
+    model::{
+        Clock, PluginName, VersionId,
+        transaction::{Branch, Step, View},
+    },
+    plugin::{Fault, Problem, Runtime},
+    transactions::{ComponentProtocol, Pin, Pinned, Protocol, ProtocolInForce, Protocols, StepError, Versions},
 };
 
 const STOCK: &str = "../plugins/built/transaction";
@@ -48,5 +51,18 @@ pub struct NoOthers;
 impl Versions for NoOthers {
     fn load(&self, pin: &Pin) -> Result<Arc<dyn Protocol>, String> {
         Err(format!("{} is in force, and nothing else is asked for", pin.plugin))
+    }
+}
+
+/// Another one, which answers a decision with the same again.
+pub struct DecidesAgain(pub Arc<dyn Protocol>);
+
+impl Protocol for DecidesAgain {
+    fn plan(&self, request: &str, enlisted: &[Branch]) -> Result<Result<Vec<Branch>, Vec<Problem>>, Fault> {
+        self.0.plan(request, enlisted)
+    }
+
+    fn next(&self, view: &View, moves: &dyn Fn(&Step) -> bool) -> Result<Step, StepError> {
+        view.decision.map_or_else(|| self.0.next(view, moves), |decision| Ok(Step::Decide(decision)))
     }
 }
