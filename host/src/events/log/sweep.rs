@@ -223,17 +223,18 @@ fn removed(round: &mut Round<'_>, removal: &Removal) -> Result<(Vec<Write>, Opti
     let mut gone = None;
     let delete = |space, key| Write::Delete { space, key };
     for (key, position) in found {
-        let Some(position) = position else { continue };
-        let event = decoded(position, &event_at(&*snapshot, position)?)?;
-        if kept.keeps(&event) {
-            break;
+        let revision = keys::stream_and_revision(&key).map(|(_, revision)| revision);
+        let Some((revision, position)) = revision.zip(position) else { continue };
+        let event = event_at(&*snapshot, position).and_then(|bytes| decoded(position, &bytes));
+        match event {
+            Ok(event) if kept.keeps(&event) => break,
+            Ok(event) => writes.push(delete(Space::EventIndex, keys::id(stream, event.draft.id.as_str()))),
+            // That it goes its revision says alone. What is known of its id stays: which one it was nobody can tell any more.
+            Err(ReadError::Damaged { .. }) if revision < kept.first => {}
+            Err(error) => return Err(error),
         }
-        gone = Some(Removal { stream: event.stream, before: event.revision + 1, last: position });
-        writes.extend([
-            delete(Space::Events, keys::event(position)),
-            delete(Space::EventIndex, keys::id(stream, event.draft.id.as_str())),
-            delete(Space::EventIndex, key),
-        ]);
+        gone = Some(Removal { stream: removal.stream.clone(), before: revision + 1, last: position });
+        writes.extend([delete(Space::Events, keys::event(position)), delete(Space::EventIndex, key)]);
     }
     // Revisions go on where they were, also when no event is left to tell.
     let retention = head.record.unwrap_or_default().retention;

@@ -172,7 +172,7 @@ fn what_stands_around_a_damaged_event_is_read_and_followed() {
 }
 
 #[test]
-fn a_damaged_event_keeps_no_other_stream_from_being_swept() {
+fn a_damaged_event_keeps_no_stream_from_being_swept_by_its_revisions() {
     runtime().block_on(async {
         let storage = MemoryStorage::new();
         let store = open(&storage).await;
@@ -185,7 +185,8 @@ fn a_damaged_event_keeps_no_other_stream_from_being_swept() {
         let batch = Batch::new().put(Space::EventIndex, keys::settings("a"), "");
         storage.commit(batch).await.expect("it is written");
         let _store = reopened(&storage, store).await;
-        until_left(&storage, 4).await;
+        // Those of the stream of which nobody knows what is set for it.
+        until_left(&storage, 2).await;
     });
 }
 
