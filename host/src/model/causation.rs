@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 /// each other's events end.
 pub const CAUSATION_DEPTH_MAX: u8 = 16;
 
-/// Events that may come of one from outside in all, through whatever it causes: a depth alone bounds no circle in which each
-/// event causes ten (10¹⁶ of them at depth 16). At 1 KiB each they are some 10 MB.
+/// Events that may come of one from outside in all, about so many, through whatever it causes: a depth alone bounds no circle
+/// in which each event causes ten (10¹⁶ of them at depth 16). At 1 KiB each they are some 10 MB.
 pub const DESCENDANTS_MAX: u32 = 10_000;
 
 /// How an event came about: what bounds events that cause each other.
@@ -32,15 +32,16 @@ pub enum CausationProblem {
     #[error("{CAUSATION_DEPTH_MAX} events have caused each other, and that many may: it causes no more")]
     TooDeep,
     #[error(
-        "{given} events would come of it, and {left} may: of one event from outside come at most {DESCENDANTS_MAX}, \
+        "{given} events would come of it, and {left} may: of one event from outside come about {DESCENDANTS_MAX} at most, \
          however they cause each other"
     )]
     TooMany { given: u32, left: u32 },
 }
 
 impl Causation {
-    /// Of each of the `count` events that one handler makes of this one, where so many handlers may make some of it. Each has
-    /// an equal share of what may still come: whoever adds them up never comes to more than that.
+    /// Of each of the `count` events that one handler makes of this one, where so many handlers are known to make some of such
+    /// events. Each has an equal share of what may still come: whoever adds them up comes to more than that only by those
+    /// that were not known yet.
     pub fn of_each_effect(self, count: u32, handlers: u32) -> Result<Self, CausationProblem> {
         if self.depth >= CAUSATION_DEPTH_MAX {
             return Err(CausationProblem::TooDeep);

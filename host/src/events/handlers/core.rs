@@ -1,7 +1,7 @@
 //! What the tasks of all handlers share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{HandlerVersions, journal::Journal, record::Pin, room::OutboxBounds};
 use crate::{
     events::EventStore,
-    model::{Event, Filter, HandlerName, Position, Wall, backoff},
+    model::{EventType, Filter, HandlerName, Position, Wall, backoff},
     plugin::BoxFuture,
 };
 
@@ -123,26 +123,52 @@ impl Core {
     }
 }
 
-/// Handlers that have emitted something since the gateway started, and which events they want. Those that want an event share
-/// what may come of it.
+/// Types of events that are remembered of one handler: handlers name a few dozen. One with more may emit for any.
+const CAUSE_TYPES_MAX: usize = 1_000;
+
+/// For which events handlers have emitted something since the gateway started: those that do so for an event share what may
+/// come of it. One that has yet to begin is not among them.
 #[derive(Default)]
-pub(super) struct Emitters(Mutex<BTreeMap<HandlerName, Filter>>);
+pub(super) struct Emitters(Mutex<BTreeMap<HandlerName, Emitter>>);
+
+struct Emitter {
+    filter: Filter,
+    causes: BTreeSet<EventType>,
+}
 
 impl Emitters {
-    /// This one does.
-    pub fn add(&self, name: &HandlerName, filter: &Filter) {
+    /// This one emits something for an event of this type.
+    pub fn add(&self, name: &HandlerName, filter: &Filter, cause: &EventType) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.get(name) != Some(filter) {
-            all.insert(name.clone(), filter.clone());
+        let known = all.get(name).is_some_and(|of| of.filter == *filter);
+        if !known {
+            all.insert(name.clone(), Emitter { filter: filter.clone(), causes: BTreeSet::new() });
+        }
+        if let Some(of) = all.get_mut(name)
+            && of.causes.len() < CAUSE_TYPES_MAX
+            && !of.causes.contains(cause)
+        {
+            of.causes.insert(cause.clone());
         }
     }
 
-    /// How many want the event.
-    pub fn count(&self, event: &Event) -> u32 {
+    /// Nobody wants it any more.
+    pub fn remove(&self, name: &HandlerName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// How many emit something for such an event.
+    pub fn count(&self, event_type: &str, stream: &str) -> u32 {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (event_type, stream) = (event.draft.event_type.as_str(), event.stream.as_str());
-        let count = all.values().filter(|filter| filter.admits(event_type, stream)).count();
+        let count = all.values().filter(|of| of.may_emit_for(event_type, stream)).count();
         u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}
+
+impl Emitter {
+    fn may_emit_for(&self, event_type: &str, stream: &str) -> bool {
+        let is_cause = self.causes.len() >= CAUSE_TYPES_MAX || self.causes.contains(event_type);
+        is_cause && self.filter.admits(event_type, stream)
     }
 }
 
@@ -150,4 +176,43 @@ impl Emitters {
 pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // Whoever could say so is gone: that is as good.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> HandlerName {
+        text.parse().expect("a name")
+    }
+
+    fn event_type(text: &str) -> EventType {
+        text.parse().expect("a type")
+    }
+
+    #[test]
+    fn those_that_emit_for_an_event_share_what_comes_of_it_and_no_others() {
+        let (emitters, everything) = (Emitters::default(), Filter::default());
+        for (handler, cause) in [("a", "ordered"), ("b", "paid"), ("c", "sent"), ("d", "sent")] {
+            emitters.add(&name(handler), &everything, &event_type(cause));
+        }
+        assert_eq!(["ordered", "paid", "sent", "other"].map(|of| emitters.count(of, "s")), [1, 1, 2, 0]);
+        // What another version does not want is not counted.
+        let others = Filter { streams: vec!["other".parse().expect("a pattern")], ..Filter::default() };
+        emitters.add(&name("c"), &others, &event_type("sent"));
+        assert_eq!((emitters.count("sent", "s"), emitters.count("sent", "other")), (1, 2));
+        emitters.remove(&name("d"));
+        assert_eq!(emitters.count("sent", "s"), 0);
+    }
+
+    #[test]
+    fn one_that_emits_for_more_types_than_are_remembered_is_counted_for_all() {
+        let emitters = Emitters::default();
+        for n in 0..CAUSE_TYPES_MAX + 9 {
+            assert_eq!(emitters.count("other", "s"), u32::from(n >= CAUSE_TYPES_MAX));
+            emitters.add(&name("a"), &Filter::default(), &event_type(&format!("t{n}")));
+        }
+        let all = emitters.0.lock().expect("unpoisoned");
+        assert_eq!(all[&name("a")].causes.len(), CAUSE_TYPES_MAX);
+    }
 }

@@ -21,7 +21,7 @@ pub struct Effects {
 /// What the rest of the gateway has to say to effects.
 pub struct Within<'w> {
     pub now_ms: u64,
-    /// How many handlers may emit something for this event.
+    /// How many handlers are known to emit something for such an event.
     pub emitters: &'w dyn Fn(&Event) -> u32,
     /// Whether this target may be called; why not otherwise.
     pub check_target: &'w dyn Fn(&str) -> Result<(), String>,

@@ -136,6 +136,7 @@ impl Keeper {
     /// Nothing is wanted of it: what it has stays where it is.
     async fn idle(&mut self) -> Left {
         self.stop_sending().await;
+        self.core.emitters.remove(&self.name);
         *self.cell.lock() = Default::default();
         self.readers.keep_only(&[]);
         loop {

@@ -317,12 +317,12 @@ impl Stepper {
             return Ok(Effects::default());
         }
         let core = &self.core;
-        if caused.iter().any(|caused| matches!(caused.effect, Effect::Emit(_))) {
-            core.emitters.add(&self.name, self.handler.filter());
+        for emits in caused.iter().filter(|caused| matches!(caused.effect, Effect::Emit(_))) {
+            core.emitters.add(&self.name, self.handler.filter(), &batch[emits.by].draft.event_type);
         }
         let within = Within {
             now_ms: core.wall.now_ms(),
-            emitters: &|event| core.emitters.count(event),
+            emitters: &|event| core.emitters.count(event.draft.event_type.as_str(), event.stream.as_str()),
             check_target: &|target| core.caller.check(target),
         };
         Effects::of(&self.name, batch, caused, &within)
