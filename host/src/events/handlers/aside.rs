@@ -172,10 +172,12 @@ impl Stepper {
                 };
                 let event = match self.core.events.read(read).await {
                     Ok(found) => found.events.into_iter().find(|event| event.position == position),
-                    Err(ReadError::Damaged { .. }) => {
+                    Err(ReadError::Damaged { position: damaged, .. }) if damaged == position.0 => {
                         replayed.events_failed += 1;
                         continue;
                     }
+                    // Retention has taken it, and the next one is damaged.
+                    Err(ReadError::Damaged { .. }) => None,
                     Err(error) => return Err(HandlersError::from(error).into()),
                 };
                 match event {

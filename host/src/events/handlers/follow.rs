@@ -86,26 +86,25 @@ struct Looking {
 }
 
 impl Looking {
-    fn on(mut subscription: Subscription, limit: usize) -> Self {
+    fn on(mut subscription: Subscription) -> Self {
         let reached = subscription.reached();
         let next = async move {
-            let followed = subscription.next(limit).await;
+            let followed = subscription.next(BATCH_EVENTS_MAX).await;
             (subscription, followed)
         };
         Self { reached, next: Box::pin(next) }
     }
 
     /// Behind the checkpoint.
-    fn behind(stepper: &Stepper, limit: usize) -> Self {
+    fn behind(stepper: &Stepper) -> Self {
         let filter = stepper.handler.filter().clone();
-        Self::on(stepper.core.events.subscribe(stepper.progress.checkpoint, filter), limit)
+        Self::on(stepper.core.events.subscribe(stepper.progress.checkpoint, filter))
     }
 }
 
 async fn follow_on(stepper: &mut Stepper, asks: &mut mpsc::Receiver<Ask>) -> Ended {
     stepper.cell.doing(stepper.generation, Doing::Following);
-    let mut limit = BATCH_EVENTS_MAX;
-    let mut looking = Looking::behind(stepper, limit);
+    let mut looking = Looking::behind(stepper);
     loop {
         if let Err(ended) = wait_for_room(stepper, asks).await {
             return ended;
@@ -131,19 +130,12 @@ async fn follow_on(stepper: &mut Stepper, asks: &mut mpsc::Receiver<Ask>) -> End
         };
         let taken = match followed {
             Ok(followed) => {
-                limit = BATCH_EVENTS_MAX;
-                looking = Looking::on(subscription, limit);
+                looking = Looking::on(subscription);
                 stepper.take(&followed.events, followed.position).await
-            }
-            Err(ReadError::Damaged { .. }) if limit > 1 => {
-                // What stands before it can be read, one by one.
-                limit = 1;
-                looking = Looking::behind(stepper, limit);
-                Ok(())
             }
             Err(ReadError::Damaged { position, reason }) => {
                 let passed = stepper.pass_damaged(Position(position), reason).await;
-                looking = Looking::behind(stepper, limit);
+                looking = Looking::behind(stepper);
                 passed
             }
             Err(ReadError::Storage(error)) => Err(Ended::Store(error.to_string())),

@@ -118,17 +118,6 @@ impl Journal {
         entries.iter().map(|(key, value)| Ok(from_json::<Generation>(key, value)?.pin)).collect()
     }
 
-    pub async fn parked_event(
-        &self,
-        name: &HandlerName,
-        generation: u64,
-        position: Position,
-    ) -> Result<Option<ParkedEvent>, HandlersError> {
-        let key = keys::parked_event(name, generation, position);
-        let value = self.storage.get(SPACE, key.clone()).await?;
-        value.map(|value| from_compact(&key, &value)).transpose()
-    }
-
     /// The first so many behind `after`.
     pub async fn parked_events(
         &self,
@@ -153,6 +142,12 @@ impl Journal {
         let key = id.outbox(name);
         let value = self.storage.get(SPACE, key.clone()).await?;
         value.map(|value| from_compact(&key, &value)).transpose()
+    }
+
+    /// Bytes that a call which cannot be read counts as: those of its record, as [`Self::count_calls`] has it.
+    pub async fn damaged_call_bytes(&self, name: &HandlerName, id: &CallId) -> Result<u64, HandlersError> {
+        let value = self.storage.get(SPACE, id.outbox(name)).await?;
+        Ok(value.map_or(0, |value| value.len() as u64))
     }
 
     /// Was made, and answered well.

@@ -11,8 +11,8 @@
 //! is one version with its settings and the state that it has built; another version or other settings make another
 //! generation, which builds its state beside the one in use (`keeper`, `swap`). What is stored stands in [`keys`].
 //!
-//! Effects of events at or below the checkpoint at which a new generation takes over never go out again, those neither that
-//! the old one had put aside: to have them, replay what is parked first.
+//! Effects of events at or below the checkpoint at which a new generation takes over never go out again. Those that the old one
+//! had put aside stand aside of the new one too, and have theirs once they are replayed.
 //!
 //! | what | bound | constant |
 //! | --- | --- | --- |
@@ -21,7 +21,7 @@
 //! | state of a generation | 4 GiB | `STATE_BYTES_MAX` |
 //! | calls of a handler that fail on one event; that do not come back | 10; 3 | `ATTEMPTS_MAX`, `FAULTS_MAX` |
 //! | between two attempts | up to 1 s, doubling to 60 s, full jitter | [`backoff`](crate::model::backoff) |
-//! | events that come of one from outside; how deep | 10,000; 16 | [`DESCENDANTS_MAX`](crate::model::DESCENDANTS_MAX), [`CAUSATION_DEPTH_MAX`](crate::model::CAUSATION_DEPTH_MAX) |
+//! | events that come of one from outside; how deep | about 10,000; 16 | [`DESCENDANTS_MAX`](crate::model::DESCENDANTS_MAX), [`CAUSATION_DEPTH_MAX`](crate::model::CAUSATION_DEPTH_MAX) |
 //! | calls of a handler at once; to one target; of one stream | 32; 8; 1 | `CALLS_MAX`, `TARGET_CALLS_MAX` |
 //! | one call; attempts of it | 30 s; 10 | `CALL_TIMEOUT`, `ATTEMPTS_MAX` |
 //! | calls that wait or stand aside, before the handler waits too; their bytes | 100,000; 1 GiB | [`OutboxBounds`] |

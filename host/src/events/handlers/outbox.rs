@@ -90,6 +90,10 @@ impl Sender {
                         for ready in waiting.done(&id) {
                             lanes.begin(&self, ready, 0);
                         }
+                        if waiting.may_wait_again(&id) && self.waits(&id).await {
+                            waiting.look_from(&self.name, id.cause);
+                            may_be_more = true;
+                        }
                     }
                     // The others of its stream wait for it, so that it is tried again.
                     Err(error) => if let Some(ready) = lanes.ids.remove(&error.id()) {
@@ -109,6 +113,11 @@ impl Sender {
         }
         // Each of them sees that it is to stop.
         while lanes.tasks.join_next().await.is_some() {}
+    }
+
+    /// Where nobody can tell, it may.
+    async fn waits(&self, id: &CallId) -> bool {
+        !matches!(self.core.journal.call(&self.name, id).await, Ok(None))
     }
 
     /// Until it is answered well, put aside, or all stops. Has failed so often in a row already.
@@ -208,9 +217,14 @@ impl Sender {
         let reason = format!("the call {} is lost: {error}", idempotency_key(&self.name, id));
         tracing::error!(handler = %self.name, %reason, "a call that cannot be read is not made");
         self.cell.failed(self.core.wall.now_ms(), reason.clone());
+        let bytes = match self.core.journal.damaged_call_bytes(&self.name, id).await {
+            Ok(bytes) => bytes,
+            Err(error) => return Attempted::NotStored(error.to_string()),
+        };
         match self.core.journal.call_done(&self.name, id).await {
             Ok(()) => {
-                self.cell.outbox.remove(1, 0);
+                self.cell.outbox.remove(1, bytes);
+                self.cell.call_gone.notify_one();
                 self.tell(&Told::CallLost { reason });
                 Attempted::Done
             }

@@ -27,6 +27,9 @@ pub(super) struct Waiting {
     /// By stream; the first of each is tried, or waits in its target's line.
     streams: HashMap<StreamName, VecDeque<Known>>,
     known: HashSet<CallId>,
+    /// Of the known, those that were found once more: one that was through then, which nobody had heard yet, may have been
+    /// put back.
+    found_again: HashSet<CallId>,
     targets: HashMap<Arc<str>, Target>,
     /// Looked for up to this key.
     seen: Option<Bytes>,
@@ -74,6 +77,7 @@ impl Waiting {
         let mut ready = Vec::new();
         for (id, target) in found {
             if !self.known.insert(id.clone()) {
+                self.found_again.insert(id);
                 continue;
             }
             let target = self.target(authority(&target));
@@ -84,6 +88,11 @@ impl Waiting {
             }
         }
         ready
+    }
+
+    /// Whether one that is through may wait once more.
+    pub fn may_wait_again(&mut self, id: &CallId) -> bool {
+        self.found_again.remove(id)
     }
 
     /// One is through; answers those that may be tried now.
@@ -183,6 +192,18 @@ mod tests {
         assert_eq!(done(id(4, "a")), []);
         assert_eq!(done(id(5, "c")), []);
         assert!(waiting.streams.is_empty() && waiting.known.is_empty() && waiting.targets.is_empty());
+    }
+
+    #[test]
+    fn one_that_was_found_again_before_it_was_through_may_wait_once_more() {
+        let mut waiting = Waiting::default();
+        waiting.take(&name(), found(&[id(1, "a"), id(2, "b")]));
+        waiting.look_from(&name(), Position(1));
+        assert_eq!(ids(waiting.take(&name(), found(&[id(1, "a")]))), []);
+        assert!(waiting.may_wait_again(&id(1, "a")) && !waiting.may_wait_again(&id(2, "b")));
+        waiting.done(&id(1, "a"));
+        assert_eq!(ids(waiting.take(&name(), found(&[id(1, "a")]))), [id(1, "a")]);
+        assert!(!waiting.may_wait_again(&id(1, "a")));
     }
 
     #[test]

@@ -331,10 +331,9 @@ impl Stepper {
     /// Puts the event aside, or ends if that must not be.
     async fn give_up(&mut self, given_up: GivenUp) -> Result<(), Ended> {
         let GivenUp { position, upto, reason, attempts, is_damaged } = given_up;
-        if let Some(beside) = self.replays {
-            // What the one in use did not take either is no reason to keep it; nor what nobody can read any more.
-            let stood_aside = self.core.journal.parked_event(&self.name, beside, position).await?;
-            if stood_aside.is_none() && !is_damaged {
+        if self.replays.is_some() {
+            // What nobody can read any more is no reason to keep it.
+            if !is_damaged {
                 return Err(Ended::Refused { position, reason });
             }
         } else if self.on_failure == OnFailure::Halt {

@@ -3,7 +3,13 @@
 use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use super::world::{Native, World, name};
-use crate::events::handlers::{Doing, HandlersError, OutboxBounds};
+use crate::{
+    events::handlers::{
+        Doing, HandlersError, OutboxBounds,
+        keys::{self, SPACE},
+    },
+    storage::{Batch, Storage},
+};
 
 #[tokio::test(start_paused = true)]
 async fn the_calls_of_a_stream_are_made_in_order_and_repeated_with_their_key() {
@@ -162,6 +168,30 @@ async fn what_was_put_aside_is_not_replayed_while_a_new_state_is_built() {
     assert!(matches!(refused, Err(HandlersError::Rebuilding(_))), "{refused:?}");
     drop(held);
     world.at_rest().await;
-    assert_eq!(world.handlers.replay_parked(&name()).await.expect("it is replayed"), Default::default());
+    let replayed = world.handlers.replay_parked(&name()).await.expect("it is replayed");
+    assert_eq!((replayed.events_handled, replayed.events_failed), (1, 0));
     assert_eq!(world.keys(), ["h:2:0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_lost_to_damage_makes_room_for_the_next() {
+    let world = World::within(OutboxBounds { calls_max: 1, ..Default::default() }).await;
+    world.service.refuses.lock().expect("unpoisoned").insert("0".into(), 9);
+    world.append("s", &["call"]).await;
+    world.want("one", &Native::new(&[], &[]));
+    let full = |shown: &crate::events::handlers::HandlerShown| {
+        shown.active.as_ref().is_some_and(|active| active.doing == Doing::OutboxFull)
+    };
+    world.until("full", full).await;
+    let mut calls = world.storage.scan(SPACE, keys::outbox(&name()), 9).await.expect("it can be read");
+    let (key, value) = calls.pop().expect("it waits");
+    // No call can be read from it, and it is as long as the call weighed.
+    let weight = usize::try_from(world.shown().call_bytes).expect("it is small");
+    assert!(weight <= value.len());
+    world.storage.commit(Batch::new().put(SPACE, key, vec![0xff; weight])).await.expect("it is written");
+    world.append("s", &["a"]).await;
+    let shown = world.at_rest().await;
+    assert_eq!((shown.call_bytes, shown.calls_made), (0, 0));
+    assert_eq!(world.counts().await, world.recomputed(|_| true).await);
+    assert!(world.told.lock().expect("unpoisoned").iter().any(|told| told.contains("h:1:0 is lost")));
 }

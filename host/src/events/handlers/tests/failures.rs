@@ -2,13 +2,16 @@
 
 use super::world::{Native, World, name};
 use crate::{
-    events::handlers::{
-        Doing, HandlersError, Progress, keys,
-        record::{compact, from_compact},
+    events::{
+        self,
+        handlers::{
+            Doing, HandlersError, Progress, keys,
+            record::{compact, from_compact},
+        },
     },
-    model::{CAUSATION_DEPTH_MAX, DESCENDANTS_MAX, HandlerStart, OnFailure},
+    model::{CAUSATION_DEPTH_MAX, DESCENDANTS_MAX, HandlerStart, OnFailure, Position},
     plugin::ReadQuery,
-    storage::{Batch, Storage},
+    storage::{Batch, Space, Storage},
 };
 
 const HARMFUL: [&str; 3] = ["poison", "trap", "never"];
@@ -44,6 +47,24 @@ async fn what_was_put_aside_is_handled_when_somebody_asks_and_its_effects_go_out
     assert_eq!(world.parked(), 0);
     assert_eq!(world.counts().await, world.recomputed(|_| true).await);
     assert!(world.handlers.aside(&name(), 10).await.expect("it can be read").events.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_put_aside_and_is_gone_is_forgotten_though_its_neighbour_is_damaged() {
+    let world = World::new().await;
+    world.append("s", &["poison", "a"]).await;
+    world.want("one", &Native::new(&[], &[]));
+    world.at_rest().await;
+    let (gone, damaged) = (events::keys::event(Position(1)), events::keys::event(Position(2)));
+    let batch = Batch::new().delete(Space::Events, gone).put(Space::Events, damaged, "no event");
+    world.storage.commit(batch).await.expect("it is written");
+    // What was in memory hides it.
+    let world = world.crashed(1).await;
+    world.want("one", &Native::new(&[], &[]));
+    world.at_rest().await;
+    assert_eq!(world.parked(), 1);
+    let replayed = world.handlers.replay_parked(&name()).await.expect("it is replayed");
+    assert_eq!((replayed.events_handled, replayed.events_failed, world.parked()), (0, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +109,7 @@ async fn events_that_cause_ten_of_their_kind_end_at_a_number() {
     assert_eq!((world.log().await.len(), world.parked()), (1 + 10 + 100 + 1_000, 1_000));
     assert!(world.log().await.len() as u64 <= u64::from(DESCENDANTS_MAX));
     let aside = world.handlers.aside(&name(), 1).await.expect("it can be read");
-    assert!(aside.events[0].1.reason.contains("at most 10000"), "{:?}", aside.events);
+    assert!(aside.events[0].1.reason.contains("about 10000 at most"), "{:?}", aside.events);
     let told = world.told.lock().expect("unpoisoned").len();
     assert!(told < 20, "{told} of the same were told");
 }

@@ -193,6 +193,50 @@ async fn what_is_damaged_is_put_aside_in_a_replay_and_the_new_version_takes_over
 }
 
 #[tokio::test(start_paused = true)]
+async fn damage_in_a_stream_that_is_not_wanted_is_not_met_in_a_replay() {
+    let world = World::new().await;
+    world.append("s", &["a"]).await;
+    world.append("other", &["a"]).await;
+    world.append("s", &["a"]).await;
+    world.want("one", &Native::of_stream("s"));
+    world.at_rest().await;
+    let damage = Batch::new().put(Space::Events, events::keys::event(Position(2)), "no event");
+    world.storage.commit(damage).await.expect("it is written");
+    // What was in memory hides it.
+    let world = world.crashed(1).await;
+    world.want("two", &Native::of_stream("s"));
+    world.until("taken over", |shown| shown.active.as_ref().is_some_and(|it| it.generation == 2)).await;
+    assert_eq!(world.parked(), 0);
+    assert_eq!(world.counts().await, [("a".to_owned(), 2)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_old_version_did_not_take_has_its_effects_under_the_new_one() {
+    let world = World::new().await;
+    world.append("s", &["call", "a", "both", "both", "a"]).await;
+    world.want("one", &Native::new(&["fails-on-both"], &[]));
+    world.at_rest().await;
+    assert_eq!((world.parked(), world.keys()), (2, vec!["h:1:0".to_owned()]));
+    world.want("two", &Native::new(&[], &[]));
+    world.until("taken over", |shown| shown.active.as_ref().is_some_and(|it| it.generation == 2)).await;
+    assert_eq!((world.parked(), world.keys().len()), (2, 1));
+    let aside = world.handlers.aside(&name(), 10).await.expect("it can be read");
+    assert_eq!(aside.events[0].1.reason, "no both");
+    let replayed = world.handlers.replay_parked(&name()).await.expect("it is replayed");
+    assert_eq!((replayed.events_handled, replayed.events_failed), (2, 0));
+    world.at_rest().await;
+    assert_eq!((world.parked(), world.keys()), (0, ["h:1:0", "h:3:0", "h:4:0"].map(str::to_owned).to_vec()));
+    assert_eq!(world.log().await.len(), 7);
+    assert_eq!(world.counts().await, world.recomputed(|_| true).await);
+    // From here on they are like any others.
+    world.handlers.rebuild(&name()).await.expect("it begins");
+    world.until("taken over", |shown| shown.active.as_ref().is_some_and(|it| it.generation == 3)).await;
+    world.at_rest().await;
+    assert_eq!((world.parked(), world.keys().len(), world.log().await.len()), (0, 3, 7));
+    assert_eq!(world.counts().await, world.recomputed(|_| true).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_damaged_record_of_a_rebuild_is_no_harm_to_the_one_in_use() {
     let world = World::new().await;
     world.append("s", &["a"]).await;

@@ -60,6 +60,14 @@ impl Native {
         })
     }
 
+    /// Which wants this stream and no other.
+    pub fn of_stream(stream: &str) -> Arc<Self> {
+        let mut native = Self::new(&[], &[]);
+        let only = Arc::get_mut(&mut native).expect("nobody else has it yet");
+        only.filter.streams.push(stream.parse().expect("a pattern"));
+        native
+    }
+
     fn fails_on(&self, event_type: &str) -> bool {
         self.words.iter().any(|word| word.strip_prefix("fails-on-") == Some(event_type))
     }
