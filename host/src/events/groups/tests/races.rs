@@ -165,7 +165,9 @@ async fn what_comes_back_is_delivered_although_what_follows_it_has_taken_all_the
     for nth in 0..10 {
         world.append_sized(&format!("s{nth}"), "t", LARGE_BYTES).await;
     }
-    assert_eq!(places(&world.take("one", 1).await), ["s0@0"]);
+    while world.groups.held_bytes() < 4 * 1024 * 1024 {
+        assert_ne!(world.take("one", 500).await, []);
+    }
     world.groups.release(&name(), "one").expect("it is there");
     world.groups.replay(&name(), Replay::One(Position(1))).await.expect("it begins");
     assert_eq!(places(&world.take("one", 1).await), ["a@0"]);
