@@ -64,6 +64,8 @@ pub struct Call {
     pub body: Bytes,
     pub timeout: Duration,
     pub answer_bytes_max: usize,
+    /// What is beyond that is left unread; otherwise there is no answer.
+    pub cuts_answer: bool,
 }
 
 impl GatewayCaller {
@@ -73,11 +75,11 @@ impl GatewayCaller {
 
     /// Makes it once; why there is no answer otherwise.
     pub fn send(&self, call: Call) -> BoxFuture<'static, Result<OwnAnswer, String>> {
-        let Call { method, url, headers, body, timeout, answer_bytes_max } = call;
+        let Call { method, url, headers, body, timeout, answer_bytes_max, cuts_answer } = call;
         let headers = header_map(&headers);
         if !url.starts_with(SERVICE_SCHEME) {
             let (outside, known) = (Arc::clone(&self.outside), self.directory.known());
-            let call = OutsideCall { method, url, headers, body, timeout, answer_bytes_max };
+            let call = OutsideCall { method, url, headers, body, timeout, answer_bytes_max, cuts_answer };
             return Box::pin(async move {
                 outside.fetch(&known.allow_hosts, call).await.map_err(|error| error.to_string())
             });
@@ -96,6 +98,7 @@ impl GatewayCaller {
                 // Whoever asks repeats it, and counts how often.
                 repeatable: false,
                 answer_bytes_max,
+                cuts_answer,
             };
             gateway.call(call).await.map_err(|error| error.to_string())
         })

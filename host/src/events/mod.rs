@@ -21,7 +21,7 @@ mod record;
 
 pub use append::{APPEND_BYTES_MAX, Append, Appended, AppendedEvent, AppendedStream, EVENTS_MAX, StreamAppend};
 pub use error::{AppendError, EventStoreError, ReadError};
-pub use log::{EventStore, Followed, Page, Read, StreamInfo, Subscription};
+pub use log::{EventStore, Followed, PAGE_BYTES_MAX, Page, Read, StreamInfo, Subscription};
 
 #[cfg(test)]
 mod tests;

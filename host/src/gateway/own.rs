@@ -64,7 +64,8 @@ async fn answer(worker: &Rc<Worker>, call: OwnCall, started: Instant) -> Result<
     if worker.state().snapshot.generation == 0 {
         return Err(OwnCallError::Unavailable("the gateway does not serve yet".to_owned()));
     }
-    let OwnCall { service, method, path_and_query, headers, body, timeout, repeatable, answer_bytes_max } = call;
+    let OwnCall { service, method, path_and_query, headers, body, timeout, repeatable, answer_bytes_max, cuts_answer } =
+        call;
     if !path_and_query.path().starts_with('/') {
         return Err(OwnCallError::NotSent(format!("the path {path_and_query:?} does not begin with \"/\"")));
     }
@@ -77,7 +78,7 @@ async fn answer(worker: &Rc<Worker>, call: OwnCall, started: Instant) -> Result<
     let caller = Caller { worker: Rc::clone(worker), service, started, timeout, repeatable, timer };
     let (head, body) = serve_own(Rc::new(caller), request).await.map_err(explained)?.into_parts();
     let until = (started + timeout).into();
-    let read = tokio::time::timeout_at(until, read(body, answer_bytes_max)).await;
+    let read = tokio::time::timeout_at(until, read(body, answer_bytes_max, cuts_answer)).await;
     let body = read.unwrap_or(Err(OwnCallError::TimedOut { after: timeout, sent: true }))?;
     Ok(OwnAnswer { status: head.status, headers: head.headers, body })
 }
@@ -97,9 +98,9 @@ fn say_length(request: &mut Request<Bytes>) {
     }
 }
 
-async fn read(body: ResponseBody, bytes_max: usize) -> Result<Bytes, OwnCallError> {
+async fn read(body: ResponseBody, bytes_max: usize, cuts: bool) -> Result<Bytes, OwnCallError> {
     let too_large = || OwnCallError::AnswerTooLarge { bytes_max };
-    if body.size_hint().lower() > bytes_max as u64 {
+    if !cuts && body.size_hint().lower() > bytes_max as u64 {
         return Err(too_large());
     }
     let mut body = pin!(body);
@@ -109,6 +110,9 @@ async fn read(body: ResponseBody, bytes_max: usize) -> Result<Bytes, OwnCallErro
         // Trailers say nothing that a caller here asks for.
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > bytes_max {
+            if cuts {
+                break;
+            }
             return Err(too_large());
         }
         whole.extend_from_slice(&data);

@@ -24,6 +24,8 @@ pub struct OwnCall {
     pub repeatable: bool,
     /// Of the answer's body.
     pub answer_bytes_max: usize,
+    /// What is beyond that is left unread; otherwise there is no answer.
+    pub cuts_answer: bool,
 }
 
 /// The whole answer to a call of the gateway's own, to a service or to somebody outside.

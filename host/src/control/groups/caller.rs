@@ -7,14 +7,15 @@ use crate::{
     plugin::BoxFuture,
 };
 
-/// Of an answer, as much as is read: what it says is of no use to anybody, but one that is larger cannot be told from one
-/// that failed.
+/// Of an answer, as much as is read, so that its connection can be kept: what it says beside its status is of no use to
+/// anybody, and one that says more is no failure.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 impl WebhookCaller for GatewayCaller {
     fn call(&self, call: OutgoingCall) -> BoxFuture<'static, Result<OwnAnswer, String>> {
         let OutgoingCall { method, url, headers, body, timeout } = call;
-        self.send(Call { method, url, headers, body, timeout, answer_bytes_max: ANSWER_BYTES_MAX })
+        let answer_bytes_max = ANSWER_BYTES_MAX;
+        self.send(Call { method, url, headers, body, timeout, answer_bytes_max, cuts_answer: true })
     }
 
     fn check(&self, target: &str) -> Result<(), String> {

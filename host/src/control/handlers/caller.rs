@@ -20,7 +20,8 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 impl HandlerCaller for GatewayCaller {
     fn call(&self, call: OutgoingCall) -> BoxFuture<'static, Result<StatusCode, String>> {
         let OutgoingCall { method, url, headers, body, timeout } = call;
-        let sent = self.send(Call { method, url, headers, body, timeout, answer_bytes_max: ANSWER_BYTES_MAX });
+        let answer_bytes_max = ANSWER_BYTES_MAX;
+        let sent = self.send(Call { method, url, headers, body, timeout, answer_bytes_max, cuts_answer: false });
         Box::pin(async move { sent.await.map(|answer| answer.status) })
     }
 

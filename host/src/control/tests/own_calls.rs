@@ -32,6 +32,7 @@ fn get(path: &str) -> OwnCall {
         timeout: LONG,
         repeatable: true,
         answer_bytes_max: 1 << 20,
+        cuts_answer: false,
     }
 }
 
@@ -186,6 +187,9 @@ fn an_answer_larger_than_the_caller_takes_is_refused() {
     let error = bed.call(call("/bytes/100001")).expect_err("one byte more");
     assert_eq!(error, OwnCallError::AnswerTooLarge { bytes_max: 100_000 });
     assert!(error.may_have_run());
+    let cut = OwnCall { cuts_answer: true, ..call("/bytes/1000000") };
+    let cut = bed.call(cut).expect("it is cut off");
+    assert!(cut.status.is_success() && cut.body.len() <= 100_000, "{}", cut.body.len());
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::{
 impl BranchCaller for GatewayCaller {
     fn call(&self, call: BranchCall) -> Answered {
         let BranchCall { method, url, headers, body, timeout } = call;
-        let sent = self.send(Call { method, url, headers, body, timeout, answer_bytes_max: ANSWER_BYTES_MAX });
+        let answer_bytes_max = ANSWER_BYTES_MAX;
+        let sent = self.send(Call { method, url, headers, body, timeout, answer_bytes_max, cuts_answer: false });
         Box::pin(async move {
             match sent.await {
                 Ok(answer) => CallAnswer::of(&RawAnswer { status: answer.status, body: answer.body }),

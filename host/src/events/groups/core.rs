@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
-use super::{group::Group, journal::Journal, token::Token};
+use super::{group::Group, journal::Journal, remove::Leaving, token::Token};
 use crate::{
     events::{EventStore, handlers::OutgoingCall},
     model::{GroupName, OwnAnswer, Position, Wall, backoff},
@@ -38,6 +38,8 @@ pub(super) struct Core {
     /// Of the events that all groups have in memory.
     pub held_bytes: Arc<AtomicUsize>,
     pub taken_over: AtomicBool,
+    /// There is room for every group.
+    pub leaving: mpsc::Sender<Leaving>,
     random: Mutex<fastrand::Rng>,
     groups: Mutex<BTreeMap<GroupName, Arc<Group>>>,
     tokens: AtomicU64,
@@ -47,7 +49,14 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub fn new(journal: Journal, events: EventStore, caller: Arc<dyn WebhookCaller>, wall: Wall, seed: u64) -> Self {
+    pub fn new(
+        journal: Journal,
+        events: EventStore,
+        caller: Arc<dyn WebhookCaller>,
+        wall: Wall,
+        seed: u64,
+        leaving: mpsc::Sender<Leaving>,
+    ) -> Self {
         Self {
             journal,
             events,
@@ -57,6 +66,7 @@ impl Core {
             defined: Notify::new(),
             held_bytes: Arc::default(),
             taken_over: AtomicBool::new(false),
+            leaving,
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             groups: Mutex::default(),
             tokens: AtomicU64::new(0),

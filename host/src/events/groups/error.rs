@@ -29,6 +29,8 @@ pub enum GroupsError {
     Full(GroupName),
     #[error("group {group} has parked no event at position {position}")]
     NotParked { group: GroupName, position: Position },
+    #[error("the event that group {group} parked at position {position} was removed: there is nothing to be delivered")]
+    Removed { group: GroupName, position: Position },
     /// Its name is free when that is done.
     #[error("group {0} is being deleted")]
     BeingDeleted(GroupName),

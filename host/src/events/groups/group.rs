@@ -38,6 +38,9 @@ pub(super) struct Group {
     state: Mutex<State>,
 }
 
+/// The scribe's answer.
+type Answered = oneshot::Receiver<Result<(), GroupsError>>;
+
 /// What became of settlements, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -75,6 +78,10 @@ impl Group {
             tokio::pin!(changed);
             changed.as_mut().enable();
             self.check()?;
+            // It may have become one while this waited, which is for the gateway alone then: that has no end to wait for.
+            if over.is_some() && self.lock().definition.settings.webhook.is_some() {
+                return Err(GroupsError::IsPushed(self.name.clone()));
+            }
             let (until, room) = match self.step(consumer, limit, lease) {
                 Step::Deliver(deliveries) => return Ok(deliveries),
                 Step::Load(positions) => {
@@ -84,7 +91,7 @@ impl Group {
                 Step::Wait { until, room } => (until, room),
             };
             if room > 0 && self.lock().replay.is_some() {
-                self.bring_back(room).await?;
+                self.bring_back().await?;
                 continue;
             }
             let is_behind = room > 0 && self.lock().read < *head.borrow_and_update();
@@ -106,7 +113,8 @@ impl Group {
     fn step(self: &Arc<Self>, consumer: &Arc<str>, limit: usize, lease: Duration) -> Step {
         let mut state = self.lock();
         let step = state.take(consumer, limit, Instant::now(), lease, |position| self.core.token(position));
-        if state.is_owing() || state.read.0 - state.read_kept.0.min(state.read.0) >= PASSED_MAX {
+        let is_behind = state.read.0 - state.read_kept.0.min(state.read.0) >= PASSED_MAX;
+        if state.is_owing() || (is_behind && Instant::now() >= state.not_kept_until) {
             self.queue(&mut state);
         }
         step
@@ -116,7 +124,7 @@ impl Group {
     pub async fn settle(self: &Arc<Self>, given: &[(Token, How)]) -> Result<Settled, GroupsError> {
         self.check()?;
         let mut settled = Settled::default();
-        {
+        let answered = {
             let mut state = self.lock();
             let base = state.definition.settings.backoff;
             for (token, how) in given {
@@ -126,36 +134,47 @@ impl Group {
                     Err(why) => settled.refused.push((*token, why)),
                 }
             }
-        }
-        if settled.settled.is_empty() {
-            return Ok(settled);
-        }
-        self.ask(Ask::Settled).await?;
+            if settled.settled.is_empty() {
+                return Ok(settled);
+            }
+            // Under the same lock: a commit in between that fails would take back what is answered for here.
+            self.enlist(&mut state, Ask::Settled)?
+        };
+        answered.await.unwrap_or(Err(GroupsError::Closed))?;
         Ok(settled)
     }
 
     /// What a consumer has is for others.
-    pub fn release(&self, consumer: &str) -> usize {
-        let count = self.lock().release(consumer);
+    pub fn release(self: &Arc<Self>, consumer: &str) -> usize {
+        let count = {
+            let mut state = self.lock();
+            let count = state.release(consumer);
+            if state.is_owing() {
+                self.queue(&mut state);
+            }
+            count
+        };
         self.changed.notify_waiters();
         count
     }
 
     /// Answers once it is durable.
     pub async fn ask(self: &Arc<Self>, what: Ask) -> Result<(), GroupsError> {
-        let (reply, answered) = oneshot::channel();
-        {
-            let mut state = self.lock();
-            if state.is_gone {
-                return Err(GroupsError::BeingDeleted(self.name.clone()));
-            }
-            state.asked.push(Asked { what, reply });
-            if !self.queue(&mut state) {
-                state.asked.pop();
-                return Err(GroupsError::Closed);
-            }
-        }
+        let answered = self.enlist(&mut self.lock(), what)?;
         answered.await.unwrap_or(Err(GroupsError::Closed))
+    }
+
+    fn enlist(self: &Arc<Self>, state: &mut State, what: Ask) -> Result<Answered, GroupsError> {
+        if state.is_gone {
+            return Err(GroupsError::BeingDeleted(self.name.clone()));
+        }
+        let (reply, answered) = oneshot::channel();
+        state.asked.push(Asked { what, reply });
+        if !self.queue(state) {
+            state.asked.pop();
+            return Err(GroupsError::Closed);
+        }
+        Ok(answered)
     }
 
     fn queue(self: &Arc<Self>, state: &mut State) -> bool {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::{
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, interval},
 };
@@ -17,6 +18,7 @@ use super::{
     group::{Group, Settled},
     journal::Journal,
     record::{Definition, ParkedEvent, Progress},
+    remove,
     scribe::{self, Ask},
     settings::{BUFFER_MAX, GroupStart, Settings},
     shown::GroupShown,
@@ -25,7 +27,7 @@ use super::{
     webhook,
 };
 use crate::{
-    events::EventStore,
+    events::{EventStore, PAGE_BYTES_MAX},
     model::{Event, GroupName, Position, Wall},
     storage::Storage,
 };
@@ -93,7 +95,8 @@ impl EventGroups {
         let GroupParts { storage, events, caller, wall, owner, seed } = parts;
         let journal = Journal::claim(storage, owner).await?;
         let found = journal.groups().await?;
-        let core = Arc::new(Core::new(journal, events, caller, wall, seed));
+        let (leaving, left) = mpsc::channel(GROUPS_MAX);
+        let core = Arc::new(Core::new(journal, events, caller, wall, seed, leaving));
         for (name, definition, progress) in found {
             if definition.deleted {
                 core.journal.remove(&name).await?;
@@ -106,6 +109,7 @@ impl EventGroups {
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(scribe::run(Arc::clone(&core), core.shutdown.subscribe()));
+        tasks.spawn(remove::run(Arc::clone(&core), left));
         tasks.spawn(unload(Arc::clone(&core)));
         Ok(Self { core, defining: Arc::default(), tasks: Arc::new(Mutex::new(tasks)) })
     }
@@ -135,6 +139,9 @@ impl EventGroups {
         if let (Some(group), Some(before)) = (there.filter(|group| group.lock().is_defined), before) {
             if before.settings.from != definition.settings.from {
                 return Err(GroupsError::HasBegun(name.clone()));
+            }
+            if group.lock().is_gone {
+                return Err(GroupsError::BeingDeleted(name.clone()));
             }
             if before != definition {
                 group.ask(Ask::Define(definition)).await?;
@@ -185,7 +192,6 @@ impl EventGroups {
 
     /// Answers once it is gone, with what was parked.
     pub async fn delete(&self, name: &GroupName) -> Result<(), GroupsError> {
-        let _turn = self.defining.lock().await;
         self.group(name)?.ask(Ask::Delete).await
     }
 
@@ -200,9 +206,6 @@ impl EventGroups {
     ) -> Result<Vec<Delivery>, GroupsError> {
         let group = self.group(name)?;
         let settings = group.lock().definition.settings.clone();
-        if settings.webhook.is_some() {
-            return Err(GroupsError::IsPushed(name.clone()));
-        }
         let limit = limit.unwrap_or(settings.batch).clamp(1, BUFFER_MAX);
         let over = Instant::now() + wait.min(WAIT_MAX);
         group.take(&consumer.into(), limit, Some(over), settings.ack_timeout).await
@@ -218,19 +221,25 @@ impl EventGroups {
         Ok(self.group(name)?.release(consumer))
     }
 
-    /// What stands aside behind a position, in order.
+    /// What stands aside behind a position, in order. The event that goes beyond [`PAGE_BYTES_MAX`] is the page's last.
     pub async fn parked(&self, name: &GroupName, after: Position, limit: usize) -> Result<ParkedPage, GroupsError> {
         let group = self.group(name)?;
         let mut found = self.core.journal.parked(name, after, limit + 1).await?;
-        let is_more = found.len() > limit;
+        let mut is_more = found.len() > limit;
         found.truncate(limit);
-        let next = found.last().filter(|_| is_more).map(|(last, _)| *last);
-        let mut parked = Vec::with_capacity(found.len());
-        for (position, of) in found {
+        let (mut parked, mut bytes) = (Vec::with_capacity(found.len()), 0);
+        let mut found = found.into_iter();
+        for (position, of) in found.by_ref() {
             // One that is damaged or was removed is shown without its event.
             let event = group.event(position).await.ok().flatten();
+            bytes += event.as_ref().map_or(0, |event| event.weight_bytes());
             parked.push((position, of, event));
+            if bytes > PAGE_BYTES_MAX {
+                break;
+            }
         }
+        is_more |= found.len() > 0;
+        let next = parked.last().filter(|_| is_more).map(|(last, ..)| *last);
         Ok(ParkedPage { parked, next })
     }
 
@@ -247,6 +256,10 @@ impl EventGroups {
             Replay::One(position) => {
                 if !self.core.journal.is_parked(name, position).await? {
                     return Err(GroupsError::NotParked { group: name.clone(), position });
+                }
+                // One that is damaged is found to be so when it is loaded, and stays aside.
+                if matches!(group.event(position).await, Ok(None)) {
+                    return Err(GroupsError::Removed { group: name.clone(), position });
                 }
                 if group.lock().pending.len() >= BUFFER_MAX {
                     return Err(GroupsError::Full(name.clone()));

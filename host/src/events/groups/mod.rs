@@ -29,10 +29,12 @@
 //! | the same, of all groups | 256 MiB, then one event a group | `HELD_BYTES_MAX` |
 //! | a take; how long it waits | 500 events; 60 s | `BUFFER_MAX`, [`WAIT_MAX`] |
 //! | consumers of a group; not seen for | 1,000 → 503; 2 min | `CONSUMERS_MAX`, `CONSUMER_FORGOTTEN_AFTER` |
+//! | a page of what stands aside | 4 MiB, then the next | [`PAGE_BYTES_MAX`](super::PAGE_BYTES_MAX) |
 //! | a lease; attempts | 30 s; 10 | settings `ack_timeout`, `attempts_max` |
 //! | between two attempts | up to 1 s, doubling to 60 s, full jitter | setting `backoff`, [`backoff`](crate::model::backoff) |
 //! | a reason | 1,024 bytes, then cut | `REASON_BYTES_MAX` |
 //! | calls of a webhook at once | 16 | `PUSHES_MAX` |
+//! | a pause that its receiver wants | 1 s to 1 h, and no less than between two attempts | `RETRY_AFTER_MIN`, `RETRY_AFTER_MAX` |
 
 mod core;
 mod error;
@@ -42,6 +44,7 @@ mod journal;
 mod keys;
 mod read;
 mod record;
+mod remove;
 mod scribe;
 mod settings;
 mod shown;

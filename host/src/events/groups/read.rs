@@ -61,19 +61,25 @@ impl Group {
         }
     }
 
-    /// What was read before, and is not in memory.
+    /// What was read before, and is not in memory: the first, and as many more as there is room for.
     pub async fn load(self: &Arc<Self>, positions: Vec<Position>) -> Result<(), GroupsError> {
         let _turn = self.reader.lock().await;
         let mut is_any_gone = false;
-        for position in positions {
-            let is_needed = self.lock().pending.get(&position).is_some_and(|pending| pending.event.is_none());
+        for (nth, position) in positions.into_iter().enumerate() {
+            let (may_load, is_needed) = {
+                let state = self.lock();
+                (state.may_load(), state.pending.get(&position).is_some_and(|pending| pending.event.is_none()))
+            };
+            if nth > 0 && !may_load {
+                break;
+            }
             if !is_needed {
                 continue;
             }
             match self.event(position).await {
                 Ok(Some(event)) => self.lock().loaded(position, event),
                 Ok(None) => {
-                    self.lock().is_missing(position);
+                    self.lock().is_missing(position, self.core.wall.now_ms());
                     is_any_gone = true;
                 }
                 Err(ReadError::Damaged { reason, .. }) => {
@@ -89,14 +95,23 @@ impl Group {
     pub async fn event(&self, position: Position) -> Result<Option<Arc<Event>>, ReadError> {
         let read =
             Read { stream: None, order: Order::Forward, from: Some(position.0), filter: Filter::default(), limit: 1 };
-        let page = self.core.events.read(read).await?;
+        let page = match self.core.events.read(read).await {
+            // It was removed, and the one that follows it is damaged.
+            Err(ReadError::Damaged { position: other, .. }) if other != position.0 => return Ok(None),
+            read => read?,
+        };
         Ok(page.events.into_iter().find(|event| event.position == position))
     }
 
     /// Some of what stands aside and is to be delivered again.
-    pub async fn bring_back(self: &Arc<Self>, room: usize) -> Result<(), GroupsError> {
+    pub async fn bring_back(self: &Arc<Self>) -> Result<(), GroupsError> {
         let _turn = self.reader.lock().await;
-        let Some((after, to)) = self.lock().replay else { return Ok(()) };
+        // Only now: whoever had the turn before may have filled it.
+        let (room, replay) = {
+            let state = self.lock();
+            (state.room(), state.replay)
+        };
+        let Some((after, to)) = replay.filter(|_| room > 0) else { return Ok(()) };
         let found = self.core.journal.parked(&self.name, after, room).await?;
         let is_more = found.len() == room && found.last().is_some_and(|(last, _)| *last < to);
         let positions: Vec<_> = found.into_iter().map(|(at, _)| at).filter(|at| *at <= to).collect();

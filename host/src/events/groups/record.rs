@@ -26,6 +26,13 @@ pub struct Definition {
     pub deleted: bool,
 }
 
+impl Definition {
+    /// Whether it is pushed there.
+    pub fn is_pushed_to(&self, url: &str) -> bool {
+        self.settings.webhook.as_ref().is_some_and(|webhook| webhook.url == url)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
     pub reason: String,

@@ -4,7 +4,11 @@
 //! next plan's. Nobody else writes groups, and a group waits in the queue once at most, so that no plan is made of what another
 //! has not applied yet.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::{oneshot, watch},
@@ -17,12 +21,16 @@ use super::{
     group::Group,
     keys::{self, SPACE},
     record::{Definition, ParkedEvent, Progress, Stopped, compact, json},
+    remove::Leaving,
     state::{Pending, Settlement, State},
 };
 use crate::{model::Position, storage::Batch};
 
 /// Of one commit; what is beyond waits for the next.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// After a commit that failed, before one is tried that nobody waits for: a disk that is full is not written to in a loop.
+const NOT_KEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Something that becomes durable, and who waits for it.
 pub(super) struct Asked {
@@ -35,8 +43,11 @@ pub(super) enum Ask {
     /// What is settled by now.
     Settled,
     Define(Definition),
-    /// It is pushed to no more.
-    Stop(Stopped),
+    /// This receiver is pushed to no more, if it is still the one.
+    Stop {
+        url: String,
+        stopped: Stopped,
+    },
     /// Everything behind this position is delivered again.
     Reset(Position),
     /// What stands aside up to here is to be delivered again.
@@ -61,7 +72,7 @@ struct Plan {
     definition: Option<Definition>,
     progress: Progress,
     parks: Vec<(Position, ParkedEvent)>,
-    unparks: Vec<Position>,
+    unparks: BTreeSet<Position>,
 }
 
 /// Until it is time to stop, and then what waits.
@@ -87,7 +98,7 @@ async fn write(core: &Core, groups: Vec<Arc<Group>>) {
     for group in groups {
         let Some(mut plan) = Plan::of(group, core.wall.now_ms()) else { continue };
         if let Err(error) = plan.count_parked(core).await {
-            plan.end(core, Err(error)).await;
+            plan.end(core, Err(error));
             continue;
         }
         batch = plan.write(batch);
@@ -107,7 +118,7 @@ async fn commit(core: &Core, batch: Batch, plans: Vec<Plan>) {
         core.taken_over.store(true, Ordering::Relaxed);
     }
     for plan in plans {
-        plan.end(core, committed.clone()).await;
+        plan.end(core, committed.clone());
     }
 }
 
@@ -116,7 +127,19 @@ impl Plan {
     fn of(group: Arc<Group>, at_ms: u64) -> Option<Self> {
         let mut state = group.lock();
         state.is_queued = false;
-        let asked = std::mem::take(&mut state.asked);
+        let mut asked = std::mem::take(&mut state.asked);
+        // Nothing follows the end: what is asked for behind it would bring back what is removed.
+        let too_late = match asked.iter().position(|asked| matches!(asked.what, Ask::Delete)) {
+            _ if state.is_gone => 0,
+            Some(end) => end + 1,
+            None => asked.len(),
+        };
+        for late in asked.drain(too_late..) {
+            drop(late.reply.send(Err(GroupsError::BeingDeleted(group.name.clone()))));
+        }
+        if state.is_gone {
+            return None;
+        }
         let settled: Vec<_> = state.pending.iter().filter_map(|(at, of)| Some((*at, of.settlement.clone()?))).collect();
         if asked.is_empty() && settled.is_empty() && state.read == state.read_kept {
             return None;
@@ -128,42 +151,50 @@ impl Plan {
             let attempts = state.pending.get(at).map_or(0, |pending| pending.attempts);
             Some((*at, ParkedEvent { reason: reason.clone(), attempts, at_ms }))
         });
-        let (parks, mut unparks) = (parks.collect(), Vec::new());
+        let (parks, mut unparks) = (parks.collect(), BTreeSet::new());
         let mut definition = None;
         for Asked { what, .. } in &asked {
             match what {
                 Ask::Settled => {}
                 Ask::Define(new) => definition = Some(new.clone()),
-                Ask::Stop(stopped) => {
-                    let before = definition.unwrap_or_else(|| state.definition.clone());
-                    definition = Some(Definition { stopped: Some(stopped.clone()), ..before });
+                Ask::Stop { url, stopped } => {
+                    let before = definition.as_ref().unwrap_or(&state.definition);
+                    if before.is_pushed_to(url) {
+                        definition = Some(Definition { stopped: Some(stopped.clone()), ..before.clone() });
+                    }
                 }
                 Ask::Delete => definition = Some(Definition { deleted: true, ..state.definition.clone() }),
                 Ask::Reset(to) => progress = Progress { pending: Vec::new(), read: *to, replay: None, ..progress },
                 Ask::Replay { to } => progress.replay = Some((Position::START, *to)),
-                Ask::Unpark(position) => unparks.push(*position),
+                Ask::Unpark(position) => drop(unparks.insert(*position)),
                 Ask::BringBack { positions, left } => {
                     progress.replay = *left;
                     unparks.extend(positions);
                 }
             }
         }
-        progress.pending.extend(unparks.iter().map(|position| (*position, 0)));
-        progress.pending.sort_unstable();
-        progress.pending.dedup_by_key(|(position, _)| *position);
         drop(state);
         Some(Self { group, settled, asked, definition, progress, parks, unparks })
     }
 
-    /// After a reset an event may be parked a second time.
+    /// After a reset an event may be parked a second time; and what another replay has brought back may be settled by now, so
+    /// that only what stands aside still comes back.
     async fn count_parked(&mut self, core: &Core) -> Result<(), GroupsError> {
         for (position, _) in &self.parks {
             self.progress.parked += u64::from(!core.journal.is_parked(&self.group.name, *position).await?);
         }
-        for position in &self.unparks {
-            let was_there = core.journal.is_parked(&self.group.name, *position).await?;
-            self.progress.parked = self.progress.parked.saturating_sub(u64::from(was_there));
+        for position in std::mem::take(&mut self.unparks) {
+            let is_parked_now = self.parks.iter().any(|(parked, _)| *parked == position);
+            if is_parked_now || core.journal.is_parked(&self.group.name, position).await? {
+                self.progress.parked = self.progress.parked.saturating_sub(1);
+                self.unparks.insert(position);
+            }
         }
+        let pending = &mut self.progress.pending;
+        pending.extend(self.unparks.iter().map(|position| (*position, 0)));
+        // Of one that is there already, with how often it was delivered.
+        pending.sort_unstable_by_key(|(position, attempts)| (*position, std::cmp::Reverse(*attempts)));
+        pending.dedup_by_key(|(position, _)| *position);
         Ok(())
     }
 
@@ -182,8 +213,8 @@ impl Plan {
     }
 
     /// Applies it, or leaves everything as it was.
-    async fn end(self, core: &Core, committed: Result<(), GroupsError>) {
-        let Self { group, settled, asked, progress, .. } = self;
+    fn end(self, core: &Core, committed: Result<(), GroupsError>) {
+        let Self { group, settled, mut asked, progress, unparks, .. } = self;
         let (was_defined, is_gone) = {
             let mut state = group.lock();
             let revision = state.revision;
@@ -191,11 +222,13 @@ impl Plan {
                 Ok(()) => {
                     state.settled(settled);
                     asked.iter().for_each(|asked| state.apply(&asked.what));
+                    unparks.into_iter().for_each(|position| state.bring_back(position));
                     let Progress { read, parked, acknowledged, .. } = progress;
                     (state.read_kept, state.parked, state.acknowledged) = (read, parked, acknowledged);
                 }
                 Err(error) => {
                     state.unsettled(settled);
+                    state.not_kept_until = Instant::now() + NOT_KEPT_PAUSE;
                     state.fail(core.wall.now_ms(), error.to_string());
                 }
             }
@@ -205,11 +238,10 @@ impl Plan {
             (state.revision != revision, state.is_gone)
         };
         if is_gone {
-            // Its name is free only then. What cannot be removed now is when the gateway starts.
-            if let Err(error) = core.journal.remove(&group.name).await {
-                tracing::warn!(group = %group.name, %error, "not all of a deleted consumer group could be removed");
-            }
-            core.groups().remove(&group.name);
+            let replies = asked.extract_if(.., |asked| matches!(asked.what, Ask::Delete)).map(|asked| asked.reply);
+            let leaving = Leaving { group: Arc::clone(&group), replies: replies.collect() };
+            // Nobody takes it where it is time to stop: then it is removed when the gateway starts.
+            drop(core.leaving.try_send(leaving));
         }
         if was_defined {
             group.revised.send_modify(|revised| *revised += 1);
@@ -238,9 +270,12 @@ impl State {
     fn settled(&mut self, settled: Vec<(Position, Settlement)>) {
         for (position, settlement) in settled {
             match settlement {
-                Settlement::Ack => self.counts.acknowledged += 1,
+                Settlement::Ack => {
+                    self.counts.acknowledged += 1;
+                    self.recover();
+                }
                 Settlement::Park(_) => self.counts.parked += 1,
-                Settlement::Gone => {}
+                Settlement::Gone => self.counts.removed += 1,
                 Settlement::Retry { due } => {
                     self.counts.retried += 1;
                     if let Some(pending) = self.pending.get_mut(&position) {
@@ -269,13 +304,20 @@ impl State {
         match what {
             Ask::Settled => {}
             Ask::Define(definition) => {
+                if let Some(webhook) = &definition.settings.webhook
+                    && !self.definition.is_pushed_to(&webhook.url)
+                {
+                    self.end_pauses(Instant::now());
+                }
                 self.definition = definition.clone();
                 self.is_defined = true;
                 self.revision += 1;
             }
-            Ask::Stop(stopped) => {
-                self.definition.stopped = Some(stopped.clone());
-                self.revision += 1;
+            Ask::Stop { url, stopped } => {
+                if self.definition.is_pushed_to(url) {
+                    self.definition.stopped = Some(stopped.clone());
+                    self.revision += 1;
+                }
             }
             Ask::Reset(to) => {
                 self.clear();
@@ -284,11 +326,9 @@ impl State {
                 self.revision += 1;
             }
             Ask::Replay { to } => self.replay = Some((Position::START, *to)),
-            Ask::Unpark(position) => self.bring_back(*position),
-            Ask::BringBack { positions, left } => {
-                self.replay = *left;
-                positions.iter().for_each(|position| self.bring_back(*position));
-            }
+            // What comes back is known to the plan.
+            Ask::Unpark(_) => {}
+            Ask::BringBack { left, .. } => self.replay = *left,
             Ask::Delete => {
                 self.clear();
                 self.is_gone = true;

@@ -17,9 +17,11 @@ pub struct Counts {
     pub retried: u64,
     pub parked: u64,
     pub timed_out: u64,
+    /// Events that were not there any more when they came to be delivered.
+    pub removed: u64,
 }
 
-/// Something that went wrong, the last one.
+/// Something that went wrong, the last one; what passes is shown until something goes well again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TroubleShown {
     pub at_ms: u64,

@@ -152,6 +152,8 @@ pub(super) struct State {
     pub read: Position,
     /// What of `read` is durable.
     pub read_kept: Position,
+    /// A commit has failed: before this moment, none for `read` alone.
+    pub not_kept_until: Instant,
     pub pending: BTreeMap<Position, Pending>,
     pub parked: u64,
     pub acknowledged: u64,
@@ -159,6 +161,8 @@ pub(super) struct State {
     pub consumers: HashMap<Arc<str>, Consumer>,
     pub counts: Counts,
     pub trouble: Option<TroubleShown>,
+    /// It is over as soon as something goes well again.
+    is_trouble_passing: bool,
     pub pushing: Option<Pushing>,
     /// It waits for the scribe.
     pub is_queued: bool,
@@ -180,6 +184,7 @@ impl State {
             is_gone: false,
             read,
             read_kept: read,
+            not_kept_until: now,
             pending: pending.collect(),
             parked,
             acknowledged,
@@ -187,6 +192,7 @@ impl State {
             consumers: HashMap::new(),
             counts: Counts::default(),
             trouble: None,
+            is_trouble_passing: false,
             pushing: None,
             is_queued: false,
             asked: Vec::new(),
@@ -237,18 +243,21 @@ impl State {
         mut token: impl FnMut(Position) -> Token,
     ) -> Step {
         self.expire(now);
-        let unread: Vec<_> =
-            self.pending.iter().filter(|(_, of)| of.event.is_none() && of.settlement.is_none()).collect();
-        if !unread.is_empty() {
-            return Step::Load(unread.into_iter().map(|(position, _)| *position).collect());
-        }
         let mut deliveries = Vec::new();
-        let mut until: Option<Instant> = self.pending.values().filter_map(|of| Some(of.lease.as_ref()?.until)).min();
+        // What is being settled does not run out.
+        let leases = self.pending.values().filter(|of| of.settlement.is_none()).filter_map(|of| of.lease.as_ref());
+        let mut until: Option<Instant> = leases.map(|lease| lease.until).min();
         // With those of streams of which one is under way, wherever it stands: one that was parked comes back before others.
         let mut streams = self.busy();
         for (position, pending) in &mut self.pending {
-            // What could not be read has no stream, and is being put aside.
-            let Some(event) = &pending.event else { continue };
+            let Some(event) = &pending.event else {
+                // What could not be read is being put aside; of what is on the disk nobody knows the stream, and what stands
+                // behind it may be of the same.
+                if pending.settlement.is_some() {
+                    continue;
+                }
+                break;
+            };
             if !streams.insert(event.stream.clone()) {
                 continue;
             }
@@ -262,7 +271,9 @@ impl State {
             }
         }
         if deliveries.is_empty() {
-            return Step::Wait { until, room: self.room() };
+            let unloaded = self.to_load();
+            let wait = Step::Wait { until, room: self.room() };
+            return if unloaded.is_empty() { wait } else { Step::Load(unloaded) };
         }
         self.counts.delivered += deliveries.len() as u64;
         self.counts.redelivered += deliveries.iter().filter(|delivery| delivery.attempt > 1).count() as u64;
@@ -273,6 +284,22 @@ impl State {
     fn busy(&self) -> HashSet<StreamName> {
         let under_way = self.pending.values().filter(|of| of.lease.is_some() || of.settlement.is_some());
         under_way.filter_map(|pending| Some(pending.event.as_ref()?.stream.clone())).collect()
+    }
+
+    /// What is to be read, if there is room for it, or if nothing before it comes to an end that could be waited for.
+    fn to_load(&self) -> Vec<Position> {
+        let is_unloaded = |of: &Pending| of.event.is_none() && of.settlement.is_none();
+        let first = self.pending.values().find(|of| of.event.is_some() || of.settlement.is_none());
+        if !self.may_load() && !first.is_some_and(is_unloaded) {
+            return Vec::new();
+        }
+        self.pending.iter().filter(|(_, of)| is_unloaded(of)).map(|(position, _)| *position).collect()
+    }
+
+    /// Whether another event may be in memory.
+    pub fn may_load(&self) -> bool {
+        let are_others_full = self.held_bytes.load(Ordering::Relaxed) >= HELD_BYTES_MAX;
+        self.bytes < BUFFER_BYTES_MAX && (self.bytes == 0 || !are_others_full)
     }
 
     /// How many events more may be read.
@@ -348,13 +375,31 @@ impl State {
         Ok(())
     }
 
-    /// All that a consumer has is for others, at once.
+    /// All that a consumer has is for others, at once, but for what it had as the last attempt. Unless it asks for more, it is
+    /// no consumer any more.
     pub fn release(&mut self, consumer: &str) -> usize {
+        let attempts_max = self.definition.settings.attempts_max;
         let mut count = 0;
         for pending in self.pending.values_mut().filter(|pending| pending.settlement.is_none()) {
-            count += usize::from(pending.lease.take_if(|lease| *lease.consumer == *consumer).is_some());
+            if pending.lease.take_if(|lease| *lease.consumer == *consumer).is_none() {
+                continue;
+            }
+            count += 1;
+            if pending.attempts >= attempts_max {
+                let failed = format!("consumer {consumer:?} had it and went");
+                pending.settlement = Some(Settlement::Park(given_up(pending.attempts, &failed)));
+            }
+        }
+        if self.consumers.get(consumer).is_some_and(|known| known.waiting == 0) {
+            self.consumers.remove(consumer);
         }
         count
+    }
+
+    /// Nobody waits any more for what failed: there is another receiver.
+    pub fn end_pauses(&mut self, now: Instant) {
+        let paused = self.pending.values_mut().filter(|pending| pending.lease.is_none() && pending.due > now);
+        paused.for_each(|pending| pending.due = now);
     }
 
     /// What was read of the log, if the group is still where the reader began.
@@ -382,15 +427,17 @@ impl State {
 
     /// Was looked for on the disk.
     pub fn is_damaged(&mut self, position: Position, why: &str, at_ms: u64) {
-        let message = format!("the event at {position} is damaged and parked: {why}");
-        self.trouble = Some(TroubleShown { at_ms, message });
+        self.fail(at_ms, format!("the event at {position} is damaged and parked: {why}"));
+        self.is_trouble_passing = false;
         if let Some(pending) = self.pending.get_mut(&position) {
             pending.settlement = Some(Settlement::Park(reason(&format!("damaged: {why}"))));
         }
     }
 
     /// Was not found: what need not be kept was removed.
-    pub fn is_missing(&mut self, position: Position) {
+    pub fn is_missing(&mut self, position: Position, at_ms: u64) {
+        self.fail(at_ms, format!("the event at {position} was removed before it was settled"));
+        self.is_trouble_passing = false;
         if let Some(pending) = self.pending.get_mut(&position).filter(|pending| pending.lease.is_none()) {
             pending.settlement = Some(Settlement::Gone);
         }
@@ -407,6 +454,14 @@ impl State {
     /// Something went wrong that somebody may want to know.
     pub fn fail(&mut self, at_ms: u64, message: String) {
         self.trouble = Some(TroubleShown { at_ms, message });
+        self.is_trouble_passing = true;
+    }
+
+    /// It goes well again; what is lost stays said.
+    pub fn recover(&mut self) {
+        if self.is_trouble_passing {
+            self.trouble = None;
+        }
     }
 
     pub fn remove(&mut self, position: Position) -> Option<Pending> {
@@ -427,6 +482,7 @@ impl State {
 
     /// What nobody has asked for in a while need not be in memory.
     pub fn unload(&mut self, now: Instant) {
+        self.forget_consumers(now);
         let is_used =
             self.consumers.values().any(|consumer| consumer.waiting > 0) || now < self.taken_at + UNLOADED_AFTER;
         if is_used || self.pending.values().any(|pending| pending.lease.is_some() || pending.settlement.is_some()) {
@@ -434,7 +490,6 @@ impl State {
         }
         self.pending.values_mut().for_each(|pending| pending.event = None);
         self.let_go(self.bytes);
-        self.forget_consumers(now);
     }
 
     pub fn checkpoint(&self) -> Position {

@@ -44,6 +44,9 @@ const LEASE_GRACE: Duration = Duration::from_secs(10);
 /// Of a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Shortest pause of a receiver that wants one: a date may have passed on the way, and `0` would be called in a circle.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+
 /// Longest pause that a receiver is believed to want.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 
@@ -107,8 +110,11 @@ impl Pusher {
     /// As long as there is something to be pushed.
     async fn run(mut self) {
         let mut revised = self.group.revised.subscribe();
-        while let Some((webhook, timeout)) = wanted(&self.group) {
+        loop {
+            // First: what is set after that is seen as a change.
             revised.borrow_and_update();
+            let Some((webhook, timeout)) = wanted(&self.group) else { break };
+            let url = webhook.url.clone();
             let call = Call { group: Arc::clone(&self.group), webhook, timeout };
             let gone = tokio::select! {
                 biased;
@@ -119,17 +125,17 @@ impl Pusher {
             // Calls that were broken off may have arrived: they are made again.
             self.group.release(CONSUMER);
             if gone {
-                self.stop().await;
+                self.stop(url).await;
             }
         }
         self.group.lock().pushing = None;
     }
 
     /// Durably, until somebody sets it again.
-    async fn stop(&mut self) {
+    async fn stop(&mut self, url: String) {
         let at_ms = self.group.core.wall.now_ms();
         let reason = "its receiver answered 410 Gone: it wants no more events; PUT the group again to go on".to_owned();
-        if let Err(error) = self.group.ask(Ask::Stop(Stopped { reason, at_ms })).await {
+        if let Err(error) = self.group.ask(Ask::Stop { url, stopped: Stopped { reason, at_ms } }).await {
             tracing::warn!(group = %self.group.name, %error, "a webhook that is to stop could not be stopped durably");
             let pause = self.group.core.pause(1, backoff::BASE);
             tokio::select! {
@@ -164,6 +170,8 @@ impl Call {
                     Pushed::Settled => failed = 0,
                     Pushed::Gone => return,
                     Pushed::NotFor(time) => {
+                        failed += 1;
+                        let time = time.max(self.group.core.pause(failed, backoff::BASE));
                         not_before = not_before.max(Instant::now() + time);
                         self.doing(Pushing::Paused);
                     }
@@ -194,7 +202,10 @@ impl Call {
         for failed in 1.. {
             self.doing(Pushing::ShakingHands);
             let why = match self.ask().await {
-                Ok(rate) => return rate.map_or(Duration::ZERO, |rate| Duration::from_secs(60) / rate.max(1)),
+                Ok(rate) => {
+                    self.group.lock().recover();
+                    return rate.map_or(Duration::ZERO, |rate| Duration::from_secs(60) / rate.max(1));
+                }
                 Err(why) => why,
             };
             self.doing(Pushing::Refused);
@@ -299,7 +310,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => httpdate::parse_http_date(given).ok()?.duration_since(now).unwrap_or_default(),
     };
-    Some(time.min(RETRY_AFTER_MAX))
+    Some(time.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
 }
 
 #[cfg(test)]
@@ -342,7 +353,8 @@ mod tests {
             ("7", Some(7)),
             ("999999999", Some(3_600)),
             ("Tue, 01 Dec 2026 08:00:30 GMT", Some(30)),
-            ("Tue, 01 Dec 2026 07:00:00 GMT", Some(0)),
+            ("0", Some(1)),
+            ("Tue, 01 Dec 2026 07:00:00 GMT", Some(1)),
             ("soon", None),
         ] {
             let headers = answer(503, &[("retry-after", given)]).headers;

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 pub use self::{
-    read::{Page, Read},
+    read::{PAGE_BYTES_MAX, Page, Read},
     streams::StreamInfo,
     subscription::{Followed, Subscription},
 };

@@ -24,6 +24,8 @@ pub struct OutsideCall {
     pub timeout: Duration,
     /// Of the answer's body.
     pub answer_bytes_max: usize,
+    /// What is beyond that is left unread; otherwise there is no answer.
+    pub cuts_answer: bool,
 }
 
 /// Why there is no answer. [`Self::may_have_run`] tells what the caller has to reckon with.
@@ -82,18 +84,21 @@ fn granted(grants: &[HostGrant], given: &str) -> Result<Url, OutsideError> {
 }
 
 async fn exchange(client: &Client, url: Url, call: OutsideCall) -> Result<OwnAnswer, OutsideError> {
-    let OutsideCall { method, headers, body, answer_bytes_max, timeout, url: _ } = call;
+    let OutsideCall { method, headers, body, answer_bytes_max, cuts_answer, timeout, url: _ } = call;
     let sent = client.request(method, url).headers(headers).body(body).send().await;
     let mut response = sent.map_err(|error| explained(&error, timeout))?;
     let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-    let body = read(response, answer_bytes_max, timeout).await?;
+    let body = read(response, answer_bytes_max, cuts_answer, timeout).await?;
     Ok(OwnAnswer { status, headers, body })
 }
 
-async fn read(mut response: Response, bytes_max: usize, timeout: Duration) -> Result<Bytes, OutsideError> {
+async fn read(mut response: Response, bytes_max: usize, cuts: bool, timeout: Duration) -> Result<Bytes, OutsideError> {
     let mut whole = BytesMut::new();
     while let Some(piece) = response.chunk().await.map_err(|error| broke(&error, timeout))? {
         if whole.len() + piece.len() > bytes_max {
+            if cuts {
+                break;
+            }
             return Err(OutsideError::AnswerTooLarge { bytes_max });
         }
         whole.extend_from_slice(&piece);

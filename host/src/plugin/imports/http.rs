@@ -123,6 +123,7 @@ async fn call(outside: &Outside, url: ServiceUrl, given: Request) -> Result<Resp
         repeatable: is_idempotent(&method),
         method,
         answer_bytes_max: SERVICE_ANSWER_BYTES_MAX,
+        cuts_answer: false,
     };
     let answer = services.call_service(call).await.map_err(|error| match error {
         OwnCallError::TimedOut { .. } => Error::TimedOut,

@@ -25,6 +25,7 @@ fn post(url: impl Into<String>) -> OutsideCall {
         body: Bytes::from_static(b"hello"),
         timeout: Duration::from_secs(20),
         answer_bytes_max: 1 << 20,
+        cuts_answer: false,
     }
 }
 
@@ -105,6 +106,8 @@ async fn an_error_tells_whether_anything_was_sent() {
     assert_eq!(fetch(small("/bytes/1000")).await.expect("as large as it may be").body.len(), 1_000);
     let error = fetch(small("/bytes/1001")).await.expect_err("one byte more");
     assert_eq!(error, OutsideError::AnswerTooLarge { bytes_max: 1_000 });
+    let cut = fetch(OutsideCall { cuts_answer: true, ..small("/bytes/100000") }).await.expect("it is cut off");
+    assert!(cut.status.is_success() && cut.body.len() <= 1_000, "{cut:?}");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub(in crate::cli) enum GroupsCommand {
     /// Put deliveries aside
     Park(ReasonedFlags),
     /// List what stands aside
-    Parked(NamedFlags),
+    Parked(ParkedFlags),
     /// Have what stands aside delivered again
     Replay(ReplayFlags),
     /// Deliver again what is behind a position, and nothing at or before it
@@ -122,6 +122,17 @@ pub(in crate::cli) struct ReasonedFlags {
     /// Shown with what stands aside
     #[arg(long)]
     pub reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ParkedFlags {
+    /// The consumer group
+    pub name: GroupName,
+    /// So many of them at most
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub limit: u64,
+    #[command(flatten)]
+    pub control: ControlFlags,
 }
 
 #[derive(Debug, Args)]

@@ -34,7 +34,7 @@ pub(super) fn run(flags: GroupsFlags) -> Result<Output, Failure> {
         GroupsCommand::Ack(flags) => settle(&client(&flags.control)?, flags, "ack", |token| json!(token)),
         GroupsCommand::Retry(flags) => settle_with_reason(&client(&flags.which.control)?, flags, "retry"),
         GroupsCommand::Park(flags) => settle_with_reason(&client(&flags.which.control)?, flags, "park"),
-        GroupsCommand::Parked(flags) => parked(&client(&flags.control)?, &flags.name),
+        GroupsCommand::Parked(flags) => parked(&client(&flags.control)?, &flags.name, flags.limit),
         GroupsCommand::Replay(flags) => replay(&client(&flags.control)?, flags),
         GroupsCommand::Reset(flags) => reset(&client(&flags.control)?, flags),
         GroupsCommand::Delete(flags) => {
@@ -183,8 +183,8 @@ impl Parked {
 }
 
 /// The first page.
-fn parked(client: &Client, name: &GroupName) -> Result<Output, Failure> {
-    let text = client.get_text(&format!("/groups/{name}/parked"))?;
+fn parked(client: &Client, name: &GroupName, limit: u64) -> Result<Output, Failure> {
+    let text = client.get_text(&format!("/groups/{name}/parked?limit={limit}"))?;
     let page: ParkedPage = serde_json::from_str(&text).map_err(|error| not_understood(&error))?;
     let rows: Result<Vec<_>, Failure> = page.parked.iter().map(Parked::row).collect();
     let mut shown = table(["POSITION", "PARKED", "STREAM", "TYPE", "ID", "ATTEMPTS", "REASON"], &rows?);

@@ -21,6 +21,7 @@ impl From<GroupsError> for Problem {
             GroupsError::HasBegun(_) => return of_field("/from"),
             GroupsError::NoTarget(_) => return of_field("/webhook/url"),
             GroupsError::Unknown(_) | GroupsError::NotParked { .. } => StatusCode::NOT_FOUND,
+            GroupsError::Removed { .. } => StatusCode::GONE,
             GroupsError::TooMany => StatusCode::INSUFFICIENT_STORAGE,
             GroupsError::IsPushed(_) => StatusCode::CONFLICT,
             GroupsError::Damaged { .. } => StatusCode::INTERNAL_SERVER_ERROR,

@@ -131,9 +131,10 @@ pub async fn release(
     Ok(Json(ReleasedReport { released: surface.groups.release(&path_name(&name)?, &consumer)? }))
 }
 
-/// What stands aside, by position, with why.
+/// What stands aside, by position, with why: a page of at most 100, and of some 4 MiB.
 #[utoipa::path(get, path = "/groups/{group}/parked", tag = "groups",
-    params(("group" = String, Path), ("after" = Option<u64>, Query, description = "Behind which position; as in `next`")),
+    params(("group" = String, Path), ("after" = Option<u64>, Query, description = "Behind which position; as in `next`"),
+        ("limit" = Option<usize>, Query, description = "1 to 100, and 100 where it is not given")),
     responses((status = 200, body = ParkedReport), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 503, body = Problem)))]
 pub async fn parked(
@@ -141,15 +142,20 @@ pub async fn parked(
     Path(name): Path<String>,
     parameters: Parameters,
 ) -> Result<Json<ParkedReport>, Problem> {
-    let mut after = Position::START;
+    let (mut after, mut limit) = (Position::START, PARKED_MAX);
     parameters.read(|parameter, value| {
-        if parameter == "after" {
-            after = Position(value.parse().map_err(|_| "must be a position".to_owned())?);
+        match parameter {
+            "after" => after = Position(value.parse().map_err(|_| "must be a position".to_owned())?),
+            "limit" => {
+                let fits = value.parse().ok().filter(|limit| (1..=PARKED_MAX).contains(limit));
+                limit = fits.ok_or_else(|| format!("must be a whole number from 1 to {PARKED_MAX}"))?;
+            }
+            _ => return Ok(false),
         }
-        Ok(parameter == "after")
+        Ok(true)
     })?;
     let name = path_name(&name)?;
-    let page = surface.groups.parked(&name, after, PARKED_MAX).await?;
+    let page = surface.groups.parked(&name, after, limit).await?;
     Ok(Json(ParkedReport::of(&name, page)))
 }
 
@@ -170,7 +176,7 @@ pub struct ReplayReport {
 #[utoipa::path(post, path = "/groups/{group}/parked/replay", tag = "groups", request_body = WhichParked,
     params(("group" = String, Path)),
     responses((status = 202, body = ReplayReport), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 422, body = Problem), (status = 503, body = Problem)))]
+        (status = 410, body = Problem, description = "the event was removed"), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn replay(
     State(surface): State<Arc<Surface>>,
     Extension(caller): Extension<Caller>,

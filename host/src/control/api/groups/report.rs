@@ -67,6 +67,8 @@ pub struct CountsReport {
     parked: u64,
     /// Deliveries that were not settled in time.
     timed_out: u64,
+    /// Events that were not there any more when they came to be delivered.
+    removed: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -128,6 +130,7 @@ impl GroupReport {
                 retried: counts.retried,
                 parked: counts.parked,
                 timed_out: counts.timed_out,
+                removed: counts.removed,
             },
             consumers: shown.consumers.into_iter().map(ConsumerReport::of).collect(),
             settings: SettingsReport::of(settings),

@@ -2,5 +2,6 @@
 
 mod crashes;
 mod promises;
+mod races;
 mod webhooks;
 mod world;

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::world::{Answer, Receiver, World, name};
 use crate::{
-    events::groups::{GroupsError, Settings, Webhook, shown::Pushing},
+    events::groups::{GroupsError, Settings, TroubleShown, Webhook, shown::Pushing},
     model::Position,
 };
 
@@ -26,11 +26,13 @@ async fn nothing_is_sent_before_the_receiver_has_allowed_it() {
     let world = World::over(crate::storage::memory::MemoryStorage::new(), receiver).await;
     world.append("a", "t").await;
     world.define(pushed()).await;
+    let is_said = |of: &TroubleShown| of.message.contains("\"others\"");
+    world.until("it is said why", |shown| shown.trouble.as_ref().is_some_and(is_said)).await;
     world.until("all is sent", |shown| shown.acknowledged == 1).await;
     let called = world.receiver.called.lock().expect("unpoisoned").clone();
     let methods: Vec<_> = called.iter().map(|(method, ..)| method.clone()).collect();
     assert_eq!(methods, [Method::OPTIONS, Method::OPTIONS, Method::OPTIONS, Method::POST]);
-    assert!(world.shown().trouble.is_some_and(|of| of.message.contains("\"others\"")));
+    assert_eq!(world.shown().trouble, None, "it is over");
 }
 
 #[tokio::test(start_paused = true)]

@@ -146,12 +146,18 @@ impl World {
 
     /// One event; its id is the stream and the position before it.
     pub async fn append(&self, stream: &str, event_type: &str) {
+        self.append_sized(stream, event_type, 0).await;
+    }
+
+    /// As [`Self::append`], with so much data.
+    pub async fn append_sized(&self, stream: &str, event_type: &str, bytes: usize) {
         let id = format!("{stream}-{}", self.events.head().0);
-        let draft = Draft::new(
+        let mut draft = Draft::new(
             id.parse().expect("an id"),
             "/tests".parse().expect("a source"),
             event_type.parse().expect("a type"),
         );
+        draft.data = vec![b'x'; bytes].into();
         let append = Append::to(stream.parse().expect("a stream"), Expected::Any, vec![draft]);
         self.events.append(append).await.expect("it is appended");
     }
