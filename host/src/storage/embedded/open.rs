@@ -2,13 +2,13 @@
 
 use std::{fs, io, path::Path};
 
-use fjall::{Database, Error, KeyspaceCreateOptions, LsmError};
+use fjall::{Database, Error, KeyspaceCreateOptions, LsmError, config::PartitioningPolicy};
 
 use super::{Tables, journal};
 use crate::storage::{Space, StorageError};
 
 /// Blocks read from disk that are kept in memory, for all spaces together. The gateway as a whole may take 64 MiB.
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What one space may hold in memory before it is written out as a table; the least that fjall recommends.
 const MEMTABLE_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -35,7 +35,16 @@ pub(super) fn tables(path: &Path) -> Result<Tables, StorageError> {
     };
     let mut keyspaces = Vec::with_capacity(Space::ALL.len());
     for space in Space::ALL {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES_MAX);
+        let options = || {
+            // Whether a key is there at all is asked for each id of an event: where a filter is read as a whole, a megabyte of
+            // it is read and summed up for each question once the tables are larger than the cache. In parts of 4 KiB it
+            // costs the same however large they are. Filters of the first level stay in memory.
+            let partitioned = PartitioningPolicy::new([false, true]);
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(MEMTABLE_BYTES_MAX)
+                .filter_block_partitioning_policy(partitioned.clone())
+                .index_block_partitioning_policy(partitioned)
+        };
         keyspaces.push(database.keyspace(space.name(), options).map_err(|error| opening(path, &error))?);
     }
     let keyspaces = keyspaces.try_into().unwrap_or_else(|_| unreachable!("one was opened for each space"));
