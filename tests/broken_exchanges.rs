@@ -4,7 +4,8 @@ use std::sync::mpsc;
 
 use http::Method;
 use sluice_harness::{
-    DEADLINE, Origin, RawConnection, RawOrigin, Sluice, Version, any_route, raw_origin, sluice, transfer, wait_until,
+    DEADLINE, HeldPort, Origin, RawConnection, RawOrigin, Sluice, Version, any_route, raw_origin, sluice, transfer,
+    wait_until,
 };
 
 #[test]
@@ -150,13 +151,11 @@ fn a_client_whose_body_was_not_taken_whole_is_told_that_its_connection_ends() {
 
 #[test]
 fn an_origin_that_refuses_connections_is_a_502_that_names_the_stage() {
-    let mut origin = Origin::start("a");
-    let address = origin.address();
-    origin.kill();
-    let gateway = sluice!().config(any_route("service", &[address], "")).start();
+    let held = HeldPort::any();
+    let gateway = sluice!().config(any_route("service", &[held.address()], "")).start();
     let problem = gateway.client().get("/").expect(502).json();
     assert_eq!(problem["stage"], "connect", "{problem}");
-    let _origin = Origin::start_on("a", address);
+    let _origin = Origin::start_on("a", held.address());
     assert_eq!(gateway.client().get("/").expect(200).instance(), "a");
 }
 
@@ -182,7 +181,8 @@ fn a_kept_connection_that_the_origin_has_closed_is_replaced() {
 #[test]
 fn an_origin_that_answers_too_late_is_a_504() {
     let origin = RawOrigin::silent();
-    let gateway = sluice!().config(any_route("service", &[origin.address()], "timeout = \"200 ms\"")).start();
+    // Long enough to have connected by then.
+    let gateway = sluice!().config(any_route("service", &[origin.address()], "timeout = \"2 s\"")).start();
     let problem = gateway.client().get("/").expect(504).json();
     assert_eq!(problem["stage"], "upstream", "{problem}");
     wait_until("nothing to be in flight", || gateway.in_flight("service") == 0);

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use sluice_harness::{
-    Load, Origin, Report, RunningLoad, Sluice, any_route,
+    DEADLINE, Load, Origin, Report, RunningLoad, Sluice, any_route,
     control::text,
     guest::{built, rebuilt},
-    sluice, wait_until,
+    sluice, wait_for, wait_until,
 };
 
 /// Of the candidate's requests, within which it is withdrawn. What the verdict itself needs stands in
@@ -24,6 +24,10 @@ const TRAP_REQUESTS_MAX: f64 = 2_500.0;
 const GOOD_REQUESTS: f64 = 3_000.0;
 
 const RATE_RPS: f64 = 600.0;
+const CONNECTIONS: usize = 64;
+
+/// For as many requests as are needed, on a machine that does not take as many a second.
+const ENOUGH_WITHIN: Duration = DEADLINE.saturating_mul(4);
 
 /// Origins a and b behind a plugin `own` that sends everything to a. Everything that the candidate of most tests,
 /// `second-slot`, does goes to b.
@@ -45,7 +49,7 @@ impl Trial {
 
     /// Requests of many customers, over both workers.
     fn load(&self) -> RunningLoad {
-        Load::to(self.gateway.address()).rate(RATE_RPS).connections(64).start()
+        Load::to(self.gateway.address()).rate(RATE_RPS).connections(CONNECTIONS).start()
     }
 
     fn calls(&self, version: &str) -> f64 {
@@ -62,17 +66,20 @@ impl Trial {
         let load = self.load();
         load.await_more(50);
         self.gateway.start_canary("own", &version, percent);
-        wait_until("the candidate to be withdrawn", || {
+        wait_for("the candidate to be withdrawn", ENOUGH_WITHIN, || {
             let calls = self.calls(&version);
             assert!(calls <= requests_max, "{calls} requests, and it is still there: {}", self.gateway.plugin("own"));
-            !self.is_running()
+            (!self.is_running()).then_some(())
         });
         let calls = self.calls(&version);
         println!("withdrawn after {calls} of the candidate's requests, bound {requests_max}");
         assert!(calls <= requests_max, "{calls}");
-        load.await_more(50);
+        // Those that were under way, and as many that are sent after it.
+        load.await_more(2 * CONNECTIONS as u64);
         assert_eq!(self.calls(&version), calls, "a withdrawn candidate decides nothing");
-        let withdrawn = self.gateway.history("canary-withdrawn").remove(0);
+        // It is told once it is in force.
+        let told = || self.gateway.history("canary-withdrawn").into_iter().next();
+        let withdrawn = wait_for("the withdrawal to be in the history", DEADLINE, told);
         assert_eq!(withdrawn["version"], version);
         assert_ne!(self.gateway.active("own"), version);
         (text(&withdrawn["message"]), load.stop())
@@ -109,7 +116,7 @@ fn a_canary_that_traps_once_in_a_thousand_picks_is_withdrawn_and_fails_no_reques
     let trial = Trial::begin();
     trial.gateway.push("own", &built("tame"));
     trial.gateway.set_balancer("orders", "own", json!({"trap_every": 1_000}));
-    let (reason, report) = trial.until_withdrawn(&built("hostile"), 50, TRAP_REQUESTS_MAX);
+    let (reason, report) = trial.until_withdrawn(&built("hostile"), 25, TRAP_REQUESTS_MAX);
     assert!(reason.contains("failed in pick") || reason.contains("it trapped"), "{reason}");
     report.expect_no_failures();
 }
@@ -128,11 +135,11 @@ fn a_canary_that_is_as_good_stays_and_is_promoted_by_activating_it() {
     let load = trial.load();
     trial.gateway.start_canary("own", &version, 50);
     let mut seen = BTreeMap::new();
-    wait_until("the candidate to have had enough requests", || {
+    wait_for("the candidate to have had enough requests", ENOUGH_WITHIN, || {
         assert!(trial.is_running(), "withdrawn: {:?}", trial.gateway.history("canary-withdrawn"));
         let calls = trial.calls(&version);
         seen.insert(calls as u64, ());
-        calls >= GOOD_REQUESTS
+        (calls >= GOOD_REQUESTS).then_some(())
     });
     println!("still there after {} requests, looked at {} times", GOOD_REQUESTS, seen.len());
     let activated = trial.gateway.control().post("/plugins/own/activate", &json!({"version": version}));

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 use sluice::plugin::stock;
-use sluice_harness::{DEADLINE, Origin, RawConnection, Sluice, any_route, sluice, wait_for, wait_until};
+use sluice_harness::{DEADLINE, HeldPort, Origin, RawConnection, Sluice, any_route, sluice, wait_for, wait_until};
 
 /// Runs `sluice ARGUMENTS…` against a gateway.
 fn command(gateway: &Sluice, arguments: &[&str]) -> Output {
@@ -269,7 +269,8 @@ fn what_the_gateway_refuses_is_said_problem_by_problem() {
 
 #[test]
 fn what_is_wrong_before_it_is_sent_exits_with_2_and_nobody_there_with_3() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it was bound");
+    let held = HeldPort::any();
+    let free = held.address();
     let run = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         command.args(arguments).env("SLUICE_CONTROL", format!("http://{free}")).output().expect("the binary is built")

@@ -321,7 +321,10 @@ fn a_source_reaches_the_services_that_it_is_granted_through_the_gateway() {
     tried("service://orders/status/203").says(&["answered 203"]);
     tried("service://orders/echo?a").says(&["answered 200"]);
     tried("service://orders").says(&["answered 200: a"]);
-    assert!(gateway.metric("sluice_attempts_total", &["service=\"orders\"", "outcome=\"success\""]) >= 3.0);
+    // An attempt is over after its answer's last byte.
+    wait_until("all three to be counted", || {
+        gateway.metric("sluice_attempts_total", &["service=\"orders\"", "outcome=\"success\""]) >= 3.0
+    });
     let seen = origin.seen().into_iter().find(|seen| seen.uri == "/echo?a").expect("it has arrived");
     assert_eq!(
         (&seen.headers["via"], &seen.headers["host"]),

@@ -35,7 +35,19 @@ fn config(server: &NameServer, port: u16) -> String {
 }
 
 fn start(server: &NameServer, origins: &[Origin]) -> Sluice {
-    sluice!().config(config(server, origins[0].address().port())).start()
+    let gateway = sluice!().config(config(server, origins[0].address().port())).start();
+    await_resolved(&gateway);
+    gateway
+}
+
+/// It is there at the start, but for a name server that a busy machine keeps from answering for so long.
+fn await_resolved(gateway: &Sluice) {
+    wait_until("the name to be resolved", || gateway.client().get("/").status == 200);
+}
+
+/// Whether the last try to resolve the name failed.
+fn is_unresolved(gateway: &Sluice) -> bool {
+    !gateway.service("orders")["unresolved"].as_array().expect("a list").is_empty()
 }
 
 /// Who answers, of enough requests that everybody in turn would have.
@@ -73,13 +85,19 @@ fn a_name_is_asked_for_again_when_its_ttl_has_passed_and_not_before() {
     let port = origins[0].address().port();
     let more = format!("[services.long]\nendpoints = [\"long.test:{port}\"]\n");
     let gateway = sluice!().config(config(&server, port) + &more).start();
-    gateway.client().get("/").expect(200);
+    await_resolved(&gateway);
+    wait_until("the long one to be resolved too", || {
+        gateway.service("long")["endpoints"].as_array().is_some_and(|all| !all.is_empty())
+    });
     let connections = origins[0].connections();
-    wait_until("the short one to be asked for again", || server.asked(NAME) >= 4);
-    assert_eq!(server.asked("long.test"), 1);
+    // Maybe more than one each: a question is asked again where its answer is late.
+    let (long, short) = (server.asked("long.test"), server.asked(NAME));
+    let generation = gateway.metric("sluice_generation", &[]);
+    wait_until("the short one to be asked for again", || server.asked(NAME) >= short + 3);
+    assert_eq!(server.asked("long.test"), long);
     gateway.client().get("/").expect(200);
     assert!(origins[0].connections() <= connections + 1, "a refresh that changes nothing keeps the pools");
-    assert_eq!(gateway.metric("sluice_generation", &[]), 1.0, "and is no change");
+    assert_eq!(gateway.metric("sluice_generation", &[]), generation, "and is no change");
 }
 
 #[test]
@@ -89,16 +107,19 @@ fn a_refresh_that_fails_keeps_the_last_addresses() {
     server.set(NAME, addresses(&[1, 2], 1));
     let gateway = start(&server, &origins);
     for failure in [Says::Fails, Says::NoSuchName, Says::Addresses(Vec::new(), 1)] {
-        let before = server.asked(NAME);
         server.set(NAME, failure.clone());
-        wait_until("the failure to be asked for, twice", || server.asked(NAME) >= before + 2);
+        wait_until(&format!("{failure:?} to be seen"), || is_unresolved(&gateway));
+        let before = server.asked(NAME);
         assert_eq!(answering(&gateway), set(&["1", "2"]), "{failure:?}");
-        assert!(!gateway.service("orders")["unresolved"].as_array().unwrap().is_empty(), "{failure:?} can be seen");
+        wait_until("it to be asked for again", || server.asked(NAME) > before);
+        assert_eq!(answering(&gateway), set(&["1", "2"]), "{failure:?}");
+        server.set(NAME, addresses(&[1, 2], 1));
+        wait_until("the name to be resolved again", || !is_unresolved(&gateway));
     }
     gateway.await_log(&[NAME, "last addresses stay in use"]);
     server.set(NAME, addresses(&[3], 1));
     wait_until("the next good answer to be adopted", || answering(&gateway) == set(&["3"]));
-    assert!(gateway.service("orders")["unresolved"].as_array().unwrap().is_empty());
+    assert!(!is_unresolved(&gateway));
 }
 
 #[test]

@@ -28,11 +28,13 @@ fn an_ejection_and_a_readmission_are_in_the_log_the_metrics_and_the_history_with
     assert_eq!((sum("sluice_endpoint_ejections_total"), sum("sluice_endpoint_available")), (0.0, 1.0));
     origins[1].set_failures(1000, 503);
 
-    let seen = wait_for("the endpoint to be ejected", READMITTED_WITHIN, || {
+    // Whoever looks in between finds it out of traffic, and the reason not yet noted.
+    let (seen, ejected) = wait_for("the endpoint to be ejected", READMITTED_WITHIN, || {
+        let ejected = told("ejected")?;
         let metrics = gateway.control().get("/metrics").expect(200).text();
-        metrics.lines().find(|it| it.starts_with("sluice_endpoint_ejected{") && it.contains(&label)).map(str::to_owned)
+        let is_it = |line: &&str| line.starts_with("sluice_endpoint_ejected{") && line.contains(&label);
+        Some((metrics.lines().find(is_it)?.to_owned(), ejected))
     });
-    let ejected = told("ejected").expect("it is in the history");
     let reason = text(&ejected["reason"]);
     println!("{seen}");
     assert!(

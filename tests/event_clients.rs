@@ -12,7 +12,7 @@ use std::{
 use http::Method;
 use serde_json::json;
 use sluice_harness::{
-    DEADLINE, Sluice,
+    DEADLINE, HeldPort, Sluice,
     process::{test_node, test_python, workspace_root},
     script::run_script,
     sluice, wait_for,
@@ -100,6 +100,7 @@ fn nodes_eventsource_follows_over_restarts_with_neither_a_gap_nor_a_repetition()
     assert_eq!(watching.next(40), numbers(0..40));
     append(&gateway, 40..60);
     gateway.terminate();
+    let _held = HeldPort::of(address);
     let mut gateway = again();
     append(&gateway, 60..100);
     assert_eq!(watching.next(60), numbers(40..100), "over a shutdown");

@@ -257,17 +257,16 @@ fn fill(gateway: &Sluice) {
     }
 }
 
-/// Files below, the largest first.
+/// Files below, the largest first. What goes while they are looked at, as a running gateway's may, is left out.
 fn files(folder: &Path) -> Vec<(u64, PathBuf)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder") {
-            let entry = entry.expect("an entry");
-            if entry.file_type().expect("a type").is_dir() {
-                folders.push(entry.path());
-            } else {
-                found.push((entry.metadata().expect("its size").len(), entry.path()));
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
+                Ok(metadata) => found.push((metadata.len(), entry.path())),
+                Err(_) => {}
             }
         }
     }

@@ -112,10 +112,12 @@ fn write(client: &Client, known: &Mutex<Known>, random: &mut Rng, done: &AtomicU
     }
 }
 
-fn live_until_dead(mut gateway: Sluice, known: &Mutex<Known>, random: &mut Rng, kill_after: Option<usize>) {
+fn live_until_dead(gateway: Sluice, known: &Mutex<Known>, random: &mut Rng, kill_after: Option<usize>) {
     let (control, done) = (gateway.control_address(), AtomicUsize::new(0));
     let seeds: Vec<_> = (0..=CONSUMERS).map(|_| random.u64(..)).collect();
     thread::scope(|scope| {
+        // Within the scope, so that a wait which fails ends the gateway, and with it those who ask it until then.
+        let mut gateway = gateway;
         for (consumer, seed) in seeds[1..].iter().enumerate() {
             scope.spawn(move || consume(&Client::to(control), known, &mut Rng::with_seed(*seed), consumer, || true));
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sluice_harness::{DEADLINE, Sluice, control::text, sluice, wait_for};
+use sluice_harness::{DEADLINE, HeldPort, Sluice, control::text, sluice, wait_for};
 use tempfile::TempDir;
 
 fn command(address: SocketAddr, args: &[&str]) -> Command {
@@ -154,6 +154,7 @@ fn tail_goes_on_behind_what_it_saw_last_when_the_gateway_is_back() {
     done(&gateway, &["append", "-"], &lines(20..30));
     assert_eq!(tail.ids(10), numbers(20..30));
     gateway.kill();
+    let _held = HeldPort::of(address);
     let again = sluice!().config(format!("[control]\naddress = \"{address}\"")).directory(folder.path());
     let gateway = again.start();
     done(&gateway, &["append", "-"], &lines(30..70));

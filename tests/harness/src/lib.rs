@@ -15,6 +15,7 @@ pub mod guest;
 #[path = "../../guests/in_text.rs"]
 pub mod guests;
 pub mod h2;
+pub mod held_port;
 pub mod instance;
 pub mod load;
 pub mod origin;
@@ -38,6 +39,7 @@ pub use first_slot::FirstSlot;
 pub use gateway::{Sluice, SluiceBuilder};
 pub use guest::Guest;
 pub use h2::{H2Body, H2Connection, H2Exchange};
+pub use held_port::HeldPort;
 pub use instance::InstanceProcess;
 pub use load::{Failure, Load, Report, RunningLoad, capacity_rps};
 pub use origin::{Origin, Seen};

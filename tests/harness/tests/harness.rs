@@ -1,11 +1,11 @@
 //! The harness measures what it says, without a gateway in between.
 
 use std::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
-use sluice_harness::{Client, Failure, Load, Origin, RawConnection, RawOrigin, capacity_rps, wait_until};
+use sluice_harness::{Client, Failure, HeldPort, Load, Origin, RawConnection, RawOrigin, capacity_rps, wait_until};
 
 #[test]
 fn an_origin_does_what_the_path_says() {
@@ -21,6 +21,19 @@ fn an_origin_does_what_the_path_says() {
     assert!(client.try_send(http::Method::GET, "/break/10", &[], vec![]).is_err());
     assert_eq!(origin.requests(), 7);
     assert_eq!(origin.in_flight(), 0);
+}
+
+#[test]
+fn a_held_port_refuses_whoever_connects_until_somebody_listens_on_it() {
+    let held = HeldPort::any();
+    assert!(TcpStream::connect(held.address()).is_err());
+    let mut origin = Origin::start_on("a", held.address());
+    assert_eq!(Client::to(held.address()).get("/").expect(200).text(), "a\n");
+    origin.kill();
+    // As a server leaves it, with what is left of its connections.
+    let again = HeldPort::of(held.address());
+    let _origin = Origin::start_on("b", again.address());
+    assert_eq!(Client::to(held.address()).get("/").expect(200).text(), "b\n");
 }
 
 #[test]
