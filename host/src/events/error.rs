@@ -2,7 +2,7 @@
 
 use crate::{
     model::{EventId, EventProblem, Expected, StreamName},
-    storage::StorageError,
+    storage::{ClaimError, StorageError},
 };
 
 /// Why nothing was appended, except where [`Self::is_in_doubt`].
@@ -70,4 +70,15 @@ pub enum EventStoreError {
     TakenOver,
     #[error("the writer of events does not start: {0}")]
     Writer(String),
+}
+
+impl From<ClaimError> for EventStoreError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Unreadable(error) => Self::Unreadable(error),
+            ClaimError::Damaged { reason, .. } => Self::Damaged(format!("the claim on them: {reason}")),
+            ClaimError::TakenOver => Self::TakenOver,
+            ClaimError::NotDurable(error) => Self::NotDurable(error),
+        }
+    }
 }

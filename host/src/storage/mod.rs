@@ -15,6 +15,7 @@
 //! | `MemoryStorage` | tests: a simulated disk that drops, tears and reorders what was not synced |
 
 mod batch;
+mod claim;
 pub mod crash_point;
 mod desk;
 mod embedded;
@@ -29,6 +30,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 pub use batch::{BATCH_BYTES_MAX, Batch, Condition, Write};
+pub use claim::{Claim, ClaimError};
 pub use desk::Desk;
 pub use embedded::Embedded;
 pub use error::{CommitError, StorageError};

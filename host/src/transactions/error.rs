@@ -3,7 +3,12 @@
 use std::fmt;
 
 use super::{Gid, Status};
-use crate::{events::AppendError, model::EventProblem, plugin::Fault, storage::StorageError};
+use crate::{
+    events::AppendError,
+    model::EventProblem,
+    plugin::Fault,
+    storage::{ClaimError, StorageError},
+};
 
 /// One thing wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,4 +83,17 @@ impl TransactionError {
 
 fn listed(problems: &[FieldProblem]) -> String {
     problems.iter().map(FieldProblem::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl From<ClaimError> for TransactionError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Unreadable(error) => Self::Unreadable(error),
+            ClaimError::Damaged { key, reason } => {
+                Self::Damaged { key: String::from_utf8_lossy(&key).into_owned(), reason }
+            }
+            ClaimError::TakenOver => Self::TakenOver,
+            ClaimError::NotDurable(error) => Self::NotDurable(error),
+        }
+    }
 }

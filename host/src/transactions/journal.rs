@@ -14,13 +14,13 @@ use super::{
     Gid,
     error::TransactionError,
     record::{
-        CLAIM_KEY, Claim, RequestRecord, Restored, SPACE, Standing, Submitted, done_key, expired_range, expiry_key,
-        json, open_gid, open_key, open_range, order_key, order_range, parse, request_key, requests_range, timed_gid,
+        CLAIM_KEY, RequestRecord, Restored, SPACE, Standing, Submitted, done_key, expired_range, expiry_key, json,
+        open_gid, open_key, open_range, order_key, order_range, parse, request_key, requests_range, timed_gid,
     },
 };
 use crate::{
     events::{Append, AppendError, EventStore, StreamAppend},
-    storage::{Batch, CommitError, Condition, Entries, KeyRange, Storage, StorageError, crash_point},
+    storage::{Batch, Claim, CommitError, Condition, Entries, KeyRange, Storage, StorageError, crash_point},
 };
 
 /// Records read from the store at a time.
@@ -54,7 +54,7 @@ pub struct Journal {
     storage: Arc<dyn Storage>,
     /// Where outcomes append events.
     events: Option<EventStore>,
-    claim: Bytes,
+    claim: Claim,
     pub commits: AtomicU64,
 }
 
@@ -71,23 +71,8 @@ impl Journal {
         events: Option<EventStore>,
         owner: String,
     ) -> Result<Self, TransactionError> {
-        let key = Bytes::from_static(CLAIM_KEY);
-        let before = storage.get(SPACE, key.clone()).await.map_err(TransactionError::Unreadable)?;
-        let epoch = match &before {
-            Some(before) => parse::<Claim>(&key, before)?.epoch + 1,
-            None => 1,
-        };
-        let claim = json(&Claim { owner, epoch });
-        let unchanged = match before {
-            Some(value) => Condition::Equals { space: SPACE, key: key.clone(), value },
-            None => Condition::Absent { space: SPACE, key: key.clone() },
-        };
-        let batch = Batch::new().require(unchanged).put(SPACE, key, claim.clone());
-        match storage.commit(batch).await {
-            Ok(()) => Ok(Self { storage, events, claim, commits: AtomicU64::new(1) }),
-            Err(CommitError::Conflict { .. }) => Err(TransactionError::TakenOver),
-            Err(CommitError::Storage(error)) => Err(TransactionError::NotDurable(error)),
-        }
+        let claim = Claim::take(&*storage, SPACE, CLAIM_KEY, owner).await?;
+        Ok(Self { storage, events, claim, commits: AtomicU64::new(1) })
     }
 
     /// Whether an outcome's events could be appended.
@@ -154,16 +139,13 @@ impl Journal {
     async fn write(
         &self,
         point: &'static str,
-        batch: Batch,
+        mut batch: Batch,
         told: Vec<StreamAppend>,
         has_time: bool,
     ) -> Result<(), NotKept> {
         let (before, after) = points(point);
         crash_point::here(before);
-        let claimed = Condition::Equals { space: SPACE, key: Bytes::from_static(CLAIM_KEY), value: self.claim.clone() };
-        // The claim first, so that its conflict can be told from any other.
-        let mut batch = batch;
-        batch.conditions.insert(0, claimed);
+        self.claim.guard(&mut batch);
         self.commits.fetch_add(1, Ordering::Relaxed);
         let kept = match &self.events {
             Some(events) if !told.is_empty() => {

@@ -198,14 +198,6 @@ impl Restored {
     }
 }
 
-/// Who coordinates.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    pub owner: String,
-    /// Grows with each claim: a coordinator that was declared dead and goes on is fenced off.
-    pub epoch: u64,
-}
-
 pub fn json<T: Serialize>(value: &T) -> Bytes {
     serde_json::to_vec(value).expect("records are plain data with text keys").into()
 }

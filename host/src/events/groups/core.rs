@@ -80,7 +80,7 @@ impl Core {
     }
 
     pub fn token(&self, position: Position) -> Token {
-        Token { position, epoch: self.journal.epoch, number: self.tokens.fetch_add(1, Ordering::Relaxed) + 1 }
+        Token { position, epoch: self.journal.claim.epoch, number: self.tokens.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
     pub fn groups(&self) -> MutexGuard<'_, BTreeMap<GroupName, Arc<Group>>> {

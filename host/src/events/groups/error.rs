@@ -4,7 +4,7 @@ use super::hub::GROUPS_MAX;
 use crate::{
     events::ReadError,
     model::{GroupName, Position},
-    storage::StorageError,
+    storage::{ClaimError, StorageError},
 };
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,5 +51,16 @@ pub enum GroupsError {
 impl GroupsError {
     pub(super) fn damaged(key: &[u8], reason: &dyn std::fmt::Display) -> Self {
         Self::Damaged { key: key.escape_ascii().to_string(), reason: reason.to_string() }
+    }
+}
+
+impl From<ClaimError> for GroupsError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Unreadable(error) => Self::Unreadable(error),
+            ClaimError::Damaged { key, reason } => Self::damaged(&key, &reason),
+            ClaimError::TakenOver => Self::TakenOver,
+            ClaimError::NotDurable(error) => Self::NotDurable(error),
+        }
     }
 }

@@ -2,17 +2,16 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use super::{
     error::GroupsError,
     keys::{self, SPACE},
-    record::{Claim, Definition, ParkedEvent, Progress, from_compact, from_json, json},
+    record::{Definition, ParkedEvent, Progress, from_compact, from_json, json},
 };
 use crate::{
     model::{GroupName, Position},
-    storage::{Batch, CommitError, Condition, Order, Storage, StorageError, crash_point},
+    storage::{Batch, Claim, CommitError, Order, Storage, StorageError, crash_point},
 };
 
 /// Keys read or removed at once.
@@ -20,34 +19,18 @@ const AT_ONCE: usize = 512;
 
 pub(super) struct Journal {
     storage: Arc<dyn Storage>,
-    claim: Bytes,
-    pub epoch: u64,
+    pub claim: Claim,
 }
 
 impl Journal {
     /// Claims the groups of this store: whoever had claimed them before can change nothing any more.
     pub async fn claim(storage: Arc<dyn Storage>, owner: String) -> Result<Self, GroupsError> {
-        let key = Bytes::from_static(keys::CLAIM);
-        let before = storage.get(SPACE, key.clone()).await?;
-        let epoch = match &before {
-            Some(before) => from_json::<Claim>(&key, before)?.epoch + 1,
-            None => 1,
-        };
-        let claim = json(&Claim { owner, epoch });
-        let unchanged = match before {
-            Some(value) => Condition::Equals { space: SPACE, key: key.clone(), value },
-            None => Condition::Absent { space: SPACE, key: key.clone() },
-        };
-        match storage.commit(Batch::new().require(unchanged).put(SPACE, key, claim.clone())).await {
-            Ok(()) => Ok(Self { storage, claim, epoch }),
-            Err(error) => Err(not_committed(error)),
-        }
+        let claim = Claim::take(&*storage, SPACE, keys::CLAIM, owner).await?;
+        Ok(Self { storage, claim })
     }
 
     pub async fn commit(&self, mut batch: Batch) -> Result<(), GroupsError> {
-        let claimed =
-            Condition::Equals { space: SPACE, key: Bytes::from_static(keys::CLAIM), value: self.claim.clone() };
-        batch.conditions.insert(0, claimed);
+        self.claim.guard(&mut batch);
         crash_point::here("before-settle-commit");
         let committed = self.storage.commit(batch).await.map_err(not_committed);
         crash_point::here("after-settle-commit");

@@ -9,13 +9,6 @@ use crate::model::Position;
 /// Of why an event was parked, as much as is kept.
 const REASON_BYTES_MAX: usize = 1024;
 
-/// Who runs the groups of a store. Whoever has another one can change nothing any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    pub owner: String,
-    pub epoch: u64,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Definition {
     pub settings: Settings,

@@ -1,6 +1,11 @@
 //! Why something cannot be done with event handlers, a sentence each.
 
-use crate::{events::ReadError, model::HandlerName, plugin::Fault, storage::StorageError};
+use crate::{
+    events::ReadError,
+    model::HandlerName,
+    plugin::Fault,
+    storage::{ClaimError, StorageError},
+};
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum HandlersError {
@@ -56,6 +61,17 @@ impl From<ReadError> for HandlersError {
         match error {
             ReadError::Storage(error) => Self::Unreadable(error),
             ReadError::Damaged { position, reason } => Self::Damaged { key: format!("event {position}"), reason },
+        }
+    }
+}
+
+impl From<ClaimError> for HandlersError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Unreadable(error) => Self::Unreadable(error),
+            ClaimError::Damaged { key, reason } => Self::damaged(&key, &reason),
+            ClaimError::TakenOver => Self::TakenOver,
+            ClaimError::NotDurable(error) => Self::NotDurable(error),
         }
     }
 }

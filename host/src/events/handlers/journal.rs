@@ -9,14 +9,16 @@ use super::{
     error::HandlersError,
     keys::{self, CallId, SPACE},
     record::{
-        Claim, Generation, OutboxCall, ParkedEvent, Pin, Progress, Registration, compact, from_compact, from_json, json,
+        Generation, OutboxCall, ParkedEvent, Pin, Progress, Registration, compact, from_compact, from_json, json,
     },
     room::OutboxCounts,
 };
 use crate::{
     events::{Append, AppendError, EventStore, StreamAppend},
     model::{HandlerName, Position},
-    storage::{Batch, CommitError, Condition, Entries, KeyRange, Order, Snapshot, Storage, StorageError, crash_point},
+    storage::{
+        Batch, Claim, CommitError, Condition, Entries, KeyRange, Order, Snapshot, Storage, StorageError, crash_point,
+    },
 };
 
 /// Keys removed in one commit.
@@ -49,37 +51,20 @@ impl From<NotKept> for HandlersError {
 pub struct Journal {
     pub storage: Arc<dyn Storage>,
     events: EventStore,
-    claim: Bytes,
+    claim: Claim,
 }
 
 impl Journal {
     /// Claims the handlers of this store: whoever had claimed them before can change nothing any more.
     pub async fn claim(storage: Arc<dyn Storage>, events: EventStore, owner: String) -> Result<Self, HandlersError> {
-        let key = Bytes::from_static(keys::CLAIM);
-        let before = storage.get(SPACE, key.clone()).await?;
-        let epoch = match &before {
-            Some(before) => from_json::<Claim>(&key, before)?.epoch + 1,
-            None => 1,
-        };
-        let claim = json(&Claim { owner, epoch });
-        let unchanged = match before {
-            Some(value) => Condition::Equals { space: SPACE, key: key.clone(), value },
-            None => Condition::Absent { space: SPACE, key: key.clone() },
-        };
-        let batch = Batch::new().require(unchanged).put(SPACE, key, claim.clone());
-        match storage.commit(batch).await {
-            Ok(()) => Ok(Self { storage, events, claim }),
-            Err(CommitError::Conflict { .. }) => Err(HandlersError::TakenOver),
-            Err(CommitError::Storage(error)) => Err(HandlersError::NotDurable(error)),
-        }
+        let claim = Claim::take(&*storage, SPACE, keys::CLAIM, owner).await?;
+        Ok(Self { storage, events, claim })
     }
 
     /// Writes, with events that are appended in the same commit where there are any. The conditions of `with` are on what it
     /// goes on from.
     pub async fn commit(&self, streams: Vec<StreamAppend>, mut with: Batch) -> Result<(), NotKept> {
-        let claimed =
-            Condition::Equals { space: SPACE, key: Bytes::from_static(keys::CLAIM), value: self.claim.clone() };
-        with.conditions.insert(0, claimed);
+        self.claim.guard(&mut with);
         crash_point::here("before-handled");
         let kept = if streams.is_empty() {
             self.storage.commit(with).await.map_err(not_committed)

@@ -7,13 +7,6 @@ use serde_json::{Map, Value};
 use super::error::HandlersError;
 use crate::model::{PluginName, Position, VersionId};
 
-/// Who runs the handlers of a store. Whoever has another one can change nothing any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    pub owner: String,
-    pub epoch: u64,
-}
-
 /// What a generation of a handler keeps to: another one builds its state anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {

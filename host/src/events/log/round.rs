@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 use super::{
     heads::{Head, Heads},
     sweep::Removal,
-    writer::Claim,
 };
 use crate::{
     events::{
@@ -18,7 +17,7 @@ use crate::{
         record::{self, IdRecord},
     },
     model::{Draft, Event, EventId, Position, StreamName},
-    storage::{Batch, Condition, Snapshot, Space, StorageError, Write},
+    storage::{Batch, Claim, Snapshot, Space, StorageError, Write},
 };
 
 /// Where an append's answer goes.
@@ -149,7 +148,7 @@ impl<'w> Round<'w> {
                 commits.push(commit);
                 continue;
             }
-            commit.batch.conditions.insert(0, self.claim.condition());
+            self.claim.guard(&mut commit.batch);
             if let Some(event) = commit.events.last() {
                 last = last.max(event.position);
                 commit.batch = commit.batch.put(Space::EventIndex, keys::LAST, keys::event(last));
@@ -253,13 +252,6 @@ impl<'w> Round<'w> {
         ]);
         commit.events.push(Arc::new(event));
         self.ids.insert((stream.clone(), id), place);
-    }
-}
-
-impl Claim {
-    /// Nobody has claimed the events since.
-    pub fn condition(&self) -> Condition {
-        Condition::Equals { space: Space::EventIndex, key: Bytes::from_static(keys::CLAIM), value: self.value.clone() }
     }
 }
 

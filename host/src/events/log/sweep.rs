@@ -249,15 +249,16 @@ fn removed(round: &mut Round<'_>, removal: &Removal) -> Result<(Vec<Write>, Opti
 mod tests {
     use super::*;
     use crate::{
-        events::log::{heads::Heads, writer::Claim},
-        storage::{Batch, Storage, memory::MemoryStorage},
+        events::log::heads::Heads,
+        storage::{Batch, Claim, Storage, memory::MemoryStorage},
     };
 
-    #[test]
-    fn what_is_kept_again_is_not_removed() {
+    #[tokio::test]
+    async fn what_is_kept_again_is_not_removed() {
         let storage = MemoryStorage::new();
+        let claim = Claim::take(&storage, Space::EventIndex, keys::CLAIM, "a test".to_owned()).await;
+        let (mut heads, claim) = (Heads::default(), claim.expect("it is free"));
         let snapshot = storage.snapshot().expect("it is open");
-        let (mut heads, claim) = (Heads::default(), Claim { value: Bytes::new() });
         let stream: StreamName = "s".parse().expect("a name");
         let mut round = Round::new(Arc::clone(&snapshot), &mut heads, &claim, Position::START, 0);
         let draft = |id: &str| {
@@ -268,9 +269,9 @@ mod tests {
             crate::events::Append::to(stream.clone(), crate::model::Expected::Any, vec![draft("1"), draft("2")]);
         round.take(append, oneshot::channel().0);
         let (commits, last) = round.finish();
-        commits
-            .into_iter()
-            .for_each(|commit| drop(storage.commit_together(vec![Batch { conditions: Vec::new(), ..commit.batch }])));
+        let batches = commits.into_iter().map(|commit| commit.batch);
+        let written = storage.commit_together(batches.filter(|batch| *batch != Batch::default()).collect());
+        assert_eq!(written, [Ok(())]);
         let removal = || Removal { stream: stream.clone(), before: 2, last };
         let snapshot = storage.snapshot().expect("it is open");
         for (first_revision, gone) in [(0, None), (1, Some(1)), (2, Some(2))] {

@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -26,7 +25,7 @@ use crate::{
         record::StreamRecord,
     },
     model::{Event, Position, Retention, StreamName, Wall},
-    storage::{Batch, CommitError, Condition, Order, Space, Storage, crash_point},
+    storage::{Batch, Claim, CommitError, Order, Space, Storage, crash_point},
 };
 
 /// Events of one round; what waits beyond them goes into the next. Past some hundred the sync is no longer what takes the
@@ -52,42 +51,9 @@ pub(super) enum Command {
     Remove { removal: Removal, answer: Answer<()> },
 }
 
-/// Who may write.
-pub struct Claim {
-    pub value: Bytes,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ClaimRecord {
-    /// Who claims; for people.
-    owner: String,
-    /// Grows with each claim.
-    epoch: u64,
-}
-
 /// Claims the events; answers with the last position that was given, too.
 pub(super) async fn claim(storage: &dyn Storage, owner: String) -> Result<(Claim, Position), EventStoreError> {
-    let key = Bytes::from_static(keys::CLAIM);
-    let before = storage.get(Space::EventIndex, key.clone()).await.map_err(EventStoreError::Unreadable)?;
-    let epoch = match &before {
-        None => 1,
-        Some(before) => {
-            let claim: ClaimRecord = serde_json::from_slice(before)
-                .map_err(|error| EventStoreError::Damaged(format!("the claim on them: {error}")))?;
-            claim.epoch + 1
-        }
-    };
-    let unchanged = match before {
-        Some(value) => Condition::Equals { space: Space::EventIndex, key: key.clone(), value },
-        None => Condition::Absent { space: Space::EventIndex, key: key.clone() },
-    };
-    let value = Bytes::from(serde_json::to_vec(&ClaimRecord { owner, epoch }).expect("a record of texts and numbers"));
-    let batch = Batch::new().require(unchanged).put(Space::EventIndex, key, value.clone());
-    match storage.commit(batch).await {
-        Ok(()) => {}
-        Err(CommitError::Conflict { .. }) => return Err(EventStoreError::TakenOver),
-        Err(CommitError::Storage(error)) => return Err(EventStoreError::NotDurable(error)),
-    }
+    let claim = Claim::take(storage, Space::EventIndex, keys::CLAIM, owner).await?;
     // Nobody else appends any more: what is there now is all.
     let last = storage.get(Space::EventIndex, Bytes::from_static(keys::LAST)).await;
     let last = match last.map_err(EventStoreError::Unreadable)? {
@@ -109,7 +75,7 @@ pub(super) async fn claim(storage: &dyn Storage, owner: String) -> Result<(Claim
         let told = format!("there is an event at position {beyond}, above the last that was given, {last}");
         return Err(EventStoreError::Damaged(told));
     }
-    Ok((Claim { value }, last))
+    Ok((claim, last))
 }
 
 pub(super) struct Writer {
