@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use sluice_harness::{
     H2Body, Load, Origin, RawExchange, RawOrigin, Sluice, any_route, control::text, guest::failover_that_observes,
-    sluice, wait_until,
+    process, sluice, wait_until,
 };
 
 /// The shortest that is allowed, for what is about the pace. A check times out within its interval, so where it is about
@@ -68,8 +68,10 @@ impl Page {
         let origin = RawOrigin::start(move |mut exchange: RawExchange| {
             while let Some(request) = exchange.read_request() {
                 if request.starts_with(b"GET /health") {
+                    // Before it is noted, so that one which is noted after a change has not been answered as before it.
+                    let answer = if well.load(Ordering::Acquire) { good } else { bad };
                     times.lock().expect("no holder panics").push(Instant::now());
-                    exchange.write(if well.load(Ordering::Acquire) { good } else { bad }.as_bytes());
+                    exchange.write(answer.as_bytes());
                 } else {
                     let head = format!("HTTP/1.1 200 OK\r\nx-instance: {name}\r\ncontent-length: 2\r\n\r\nok");
                     exchange.write(head.as_bytes());
@@ -106,7 +108,7 @@ fn an_endpoint_that_fails_its_checks_is_out_before_any_request_fails_and_comes_b
     const RISE: u32 = 2;
     let pages = ["a", "b", "c"].map(Page::well);
     let addresses: Vec<_> = pages.iter().map(Page::address).collect();
-    let check = format!("{{ path = \"/health\", interval = \"500 ms\", fall = {FALL}, rise = {RISE}, jitter = 0 }}");
+    let check = format!("{{ path = \"/health\", interval = \"1 s\", fall = {FALL}, rise = {RISE}, jitter = 0 }}");
     let gateway = gateway(&addresses, &check);
     let load = Load::to(gateway.address()).rate(150.0).start();
     await_success(&gateway, 3);
@@ -263,7 +265,7 @@ async fn check(
 fn a_check_over_grpc_asks_the_health_service() {
     let instances = [GrpcHealth::start(), GrpcHealth::start(), GrpcHealth::start()];
     let addresses: Vec<_> = instances.iter().map(|instance| instance.address).collect();
-    let check = "{ kind = \"grpc\", service = \"orders.Orders\", interval = \"500 ms\", fall = 2, rise = 2 }";
+    let check = "{ kind = \"grpc\", service = \"orders.Orders\", interval = \"1 s\", fall = 2, rise = 2 }";
     let more = format!("protocol = \"h2\"\nhealth_check = {check}");
     let gateway = sluice!().config(any_route("orders", &addresses, &more)).start();
     await_success(&gateway, 3);
@@ -296,7 +298,7 @@ fn where_all_fail_their_checks_all_are_used() {
 #[test]
 fn checks_are_made_once_a_gateway_and_not_once_a_worker() {
     const WORKERS: usize = 4;
-    const INTERVALS: usize = 40;
+    const INTERVALS: usize = 60;
     let page = Page::well("a");
     let check = "health_check = { path = \"/health\", interval = \"100 ms\", jitter = 0 }";
     let config = any_route("orders", &[page.address()], check) + &format!("[gateway]\nworkers = {WORKERS}\n");
@@ -305,14 +307,16 @@ fn checks_are_made_once_a_gateway_and_not_once_a_worker() {
     let checks = page.checks();
     let took = checks[INTERVALS] - checks[0];
     println!("{INTERVALS} intervals of {INTERVAL:?} took {took:?} with {WORKERS} workers");
-    // One check an interval, never more, whose times a busy machine notes late; once a worker would be four of them.
-    assert!(took >= INTERVAL.mul_f64(INTERVALS as f64 * 0.75), "{took:?}");
+    // One check an interval, never more, of which a machine that stood still notes the first ones late; once a worker would
+    // be four of them.
+    assert!(took >= INTERVAL.mul_f64(INTERVALS as f64 * 0.5), "{took:?}");
 }
 
 #[test]
 fn the_first_checks_of_many_endpoints_are_spread() {
-    /// Each first check is due 10 ms after the one before.
-    const ENDPOINTS: usize = 100;
+    /// Each first check is due 10 ms after the one before: longer in all than a machine stands still.
+    const ENDPOINTS: usize = 300;
+    process::raise_descriptor_limit();
     let pages: Vec<_> = (0..ENDPOINTS).map(|nth| Page::well(&nth.to_string())).collect();
     let addresses: Vec<_> = pages.iter().map(Page::address).collect();
     let _gateway = gateway(&addresses, "{ path = \"/health\", interval = \"20 s\" }");
@@ -330,7 +334,8 @@ fn the_first_checks_of_many_endpoints_are_spread() {
 fn a_check_counts_for_the_policy_too() {
     let pages = ["a", "b", "c"].map(Page::well);
     let addresses: Vec<_> = pages.iter().map(Page::address).collect();
-    let gateway = gateway(&addresses, "{ path = \"/health\", interval = \"1 s\" }");
+    // One check that fails is enough for it, so that none must fail as the machine has stood still.
+    let gateway = gateway(&addresses, "{ path = \"/health\", interval = \"4 s\", timeout = \"4 s\" }");
     gateway.push("none", &ejects_by_checks());
     gateway.set_failover("orders", "none", json!({}));
     let load = Load::to(gateway.address()).rate(100.0).start();

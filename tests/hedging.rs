@@ -8,8 +8,8 @@ use sluice_harness::{Load, Origin, Sluice, any_route, sluice, wait_for, wait_unt
 
 /// So long is a slow request under way, unless it is cancelled.
 const SLOW: Duration = Duration::from_secs(20);
-/// The hedge's delay is at most 50 ms here; the rest is what a busy machine takes.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// The hedge's delay is at most 50 ms here; the rest is what a busy machine takes. Far less than what is slow.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 const HEDGE: &str = "failover = { plugin = \"hedge\", settings = { min_samples = 20, max_delay = \"50 ms\" } }\n\
                      balancer = { plugin = \"round-robin\" }\n";
 
@@ -34,7 +34,8 @@ fn start(origins: &[Origin; 2], more: &str) -> Sluice {
 fn a_slow_endpoints_requests_are_answered_by_another_and_cancelled_there() {
     for protocol in ["http/1.1", "h2"] {
         let origins = ["slow", "quick"].map(Origin::start);
-        let gateway = start(&origins, &format!("protocol = {protocol:?}"));
+        // Each may have its second copy, whatever a busy machine has spent on those of the beginning.
+        let gateway = start(&origins, &format!("protocol = {protocol:?}\nretry = {{ budget = 100 }}"));
         let before = (attempts(&gateway, ""), event(&gateway, "hedges"), event(&gateway, "hedges-won"));
         let cancelled_before = attempts(&gateway, "cancelled");
         origins[0].set_delay(SLOW);
@@ -70,13 +71,14 @@ fn a_slow_endpoints_requests_are_answered_by_another_and_cancelled_there() {
 fn what_may_not_be_repeated_is_not_sent_twice() {
     let origins = ["slow", "quick"].map(Origin::start);
     let gateway = start(&origins, "");
-    let before = origins.iter().map(Origin::requests).sum::<u64>();
     let hedges = event(&gateway, "hedges");
     origins.iter().for_each(|origin| origin.set_delay(Duration::from_millis(300)));
     for _ in 0..4 {
         gateway.client().send(Method::POST, "/", &[], b"order".to_vec()).expect(200);
     }
-    assert_eq!(origins.iter().map(Origin::requests).sum::<u64>(), before + 4);
+    // Of the GETs of the beginning, copies that were cancelled may arrive at any time.
+    let posts = origins.iter().flat_map(Origin::seen).filter(|seen| seen.method == Method::POST);
+    assert_eq!(posts.count(), 4);
     assert_eq!(event(&gateway, "hedges"), hedges);
 }
 

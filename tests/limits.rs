@@ -125,12 +125,13 @@ fn a_connection_beyond_the_limit_waits_and_is_served_when_one_ends() {
 fn no_more_streams_than_allowed_are_served_at_once() {
     let origin = Origin::start("a");
     let gateway = start(&origin, "h2_streams_max = 4");
-    origin.set_delay(Duration::from_millis(300));
     let h2 = H2Connection::to(gateway.address());
     h2.get("/");
-    // The client knows the limit now, keeps to it, and all are served in turn.
+    // The client knows the limit now, keeps to it, and all are served in turn. The first ones take long enough to be seen.
+    origin.set_delay(Duration::from_secs(3));
     let exchanges: Vec<_> = (0..12).map(|_| h2.begin(Method::GET, "/", &[], H2Body::empty())).collect();
     wait_until("as many as may be", || origin.in_flight() == 4);
+    origin.set_delay(Duration::from_millis(300));
     for exchange in exchanges {
         assert!(origin.in_flight() <= 4);
         exchange.answer().expect(200);
@@ -141,17 +142,17 @@ fn no_more_streams_than_allowed_are_served_at_once() {
 #[test]
 fn an_answer_that_takes_its_time_is_no_client_that_takes_nothing() {
     let origin = Origin::start("a");
-    let gateway =
-        start(&origin, "write_timeout = \"300 ms\"\nkeep_alive_timeout = \"300 ms\"\nbody_read_timeout = \"300 ms\"");
+    // Longer than a client takes from its connection to its request.
+    let gateway = start(&origin, "write_timeout = \"2 s\"\nkeep_alive_timeout = \"2 s\"\nbody_read_timeout = \"2 s\"");
     let h2 = H2Connection::to(gateway.address());
-    h2.get("/delay/1500").expect(200);
-    gateway.client().get("/delay/1500").expect(200);
+    h2.get("/delay/6000").expect(200);
+    gateway.client().get("/delay/6000").expect(200);
 }
 
 #[test]
 fn an_idle_http_2_connection_is_ended_with_goaway() {
     let origin = Origin::start("a");
-    let gateway = start(&origin, "keep_alive_timeout = \"300 ms\"");
+    let gateway = start(&origin, "keep_alive_timeout = \"2 s\"");
     let h2 = H2Connection::to(gateway.address());
     h2.get("/").expect(200);
     h2.await_end().expect("GOAWAY without an error");

@@ -1,17 +1,21 @@
 //! What can be seen of the gateway: figures that add up, an access log that tells what happened, and an API that says
 //! what it answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use http::Method;
 use sluice_harness::{Origin, RawConnection, RawOrigin, Sluice, any_route, service, sluice, wait_until};
 
-/// A service that answers, one at which nobody listens, and a path that no route has.
 /// So that a request is one attempt, and each attempt is counted where the test expects it.
 const NEVER_AGAIN: &str = "failover = { plugin = \"none\" }";
 
+/// A service that answers, one at which nobody listens, and a path that no route has.
 fn start(origin: &Origin, more: &str) -> Sluice {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A port that was free a moment ago may be another one's by now; this one is given to nobody.
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
     let config = format!(
         "{more}\n{}{}[[route]]\npath = \"/orders/\"\nservice = \"orders\"\n[[route]]\npath = \"/dead/\"\nservice = \"dead\"\n",
         service("orders", &[origin.address()], NEVER_AGAIN),
@@ -262,7 +266,10 @@ fn the_access_log_tells_what_became_of_each_request() {
     assert_eq!((nowhere.get("route"), nowhere.get("endpoint")), (None, None));
     let gone = line("id-4");
     assert_eq!((&gone["error"], &gone["status"]), (&"client".into(), &0.into()), "{gone}");
-    assert_eq!(gateway.metric("sluice_access_log_lines_total", &["result=\"written\""]), 4.0);
+    // They are counted when they have been written.
+    wait_until("four lines to be counted", || {
+        gateway.metric("sluice_access_log_lines_total", &["result=\"written\""]) == 4.0
+    });
 }
 
 #[test]

@@ -285,11 +285,19 @@ impl Sluice {
         self.await_exit()
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself, and until all that it has said is there.
     pub fn await_exit(&mut self) -> ExitStatus {
         let status = wait_for("the gateway's end", DEADLINE, || self.child.try_wait().expect("a child"));
         self.exited = Some(status);
+        self.read_to_end();
         status
+    }
+
+    /// What it said last may still be on its way when it has ended.
+    fn read_to_end(&mut self) {
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
     }
 
     /// `kill -9`.
@@ -326,9 +334,7 @@ impl Drop for Sluice {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        for reader in self.readers.drain(..) {
-            let _ = reader.join();
-        }
+        self.read_to_end();
         if thread::panicking() {
             eprintln!("--- the gateway's log\n{}\n---", self.log().join("\n"));
         }

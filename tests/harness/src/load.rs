@@ -110,7 +110,7 @@ impl Load {
     /// Until so many requests have been answered or failed.
     pub fn run_count(self, requests: u64) -> Report {
         let running = self.start();
-        crate::wait::wait_until("so many requests to be done", || running.done() >= requests);
+        running.await_done(requests);
         running.stop()
     }
 }
@@ -123,8 +123,15 @@ impl RunningLoad {
 
     /// Waits until `more` further requests are done, so that a test sees traffic before and after an act.
     pub fn await_more(&self, more: u64) {
-        let target = self.done() + more;
-        crate::wait::wait_until("the load to go on", || self.done() >= target);
+        self.await_done(self.done() + more);
+    }
+
+    /// As long as it goes on at all: what a busy machine does is late, and must not be taken for what hangs.
+    fn await_done(&self, target: u64) {
+        while self.done() < target {
+            let now = self.done();
+            crate::wait::wait_until("the load to go on", || self.done() > now);
+        }
     }
 
     /// Lets what has been sent end, and reports.

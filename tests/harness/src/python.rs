@@ -46,7 +46,8 @@ impl PythonPeer {
     pub fn check_through(mut self, gateway: SocketAddr) {
         writeln!(self.input, "{gateway}").expect("the script reads the gateway's address");
         let child = &mut self.child;
-        let status = wait_for("the script's end", DEADLINE, || child.try_wait().expect("a child"));
+        // Its calls have deadlines of their own.
+        let status = wait_for("the script's end", DEADLINE * 2, || child.try_wait().expect("a child"));
         let mut said = String::new();
         self.output.read_to_string(&mut said).expect("the script's output is text");
         assert!(status.success(), "{status}\n{said}{}", rest_of(&mut self.child));
