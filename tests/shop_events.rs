@@ -45,6 +45,8 @@ fn an_order_by_an_event_alone_happens_in_all_services_or_in_none() {
         let taken = shop.order("event", &wish).expect(202).json();
         assert_eq!(shop.await_end(&text(&taken["id"]))["state"], "failed", "{wish}");
         assert_eq!(shop.story(&taken["id"]), story, "{wish}");
+        // What was done is undone once that it failed is decided, and told.
+        shop.await_ends(OUTAGE_DEADLINE);
         assert_eq!(shop.ledgers(), after, "{wish}");
     }
     let refused = json!({"placed": 3, "refused": 1, "repeated": 0});
@@ -186,6 +188,7 @@ fn a_rebuild_of_the_handler_that_places_orders_places_none_again() {
     }
     shop.await_count(10);
     shop.settle();
+    shop.await_ends(OUTAGE_DEADLINE);
     let (before, ledgers) = (shop.projection("order-fulfilment"), shop.ledgers());
     assert_eq!((number(&before["calls"]["made"]), number(&before["emitted"])), (10, 10));
     shop.rebuild("order-fulfilment");

@@ -46,6 +46,8 @@ fn an_order_happens_in_all_services_or_in_none() {
             assert_eq!(shop.ledgers(), after, "{protocol}: {wish}");
         }
     }
+    // The record of an end follows what is told of it.
+    shop.await_ends(OUTAGE_DEADLINE);
     assert_eq!(shop.transactions("failed").len(), 9);
     assert_eq!(shop.transactions("hazard").len(), 0);
     // And without a coordinator, as ever.

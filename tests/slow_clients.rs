@@ -4,31 +4,24 @@ use std::time::{Duration, Instant};
 
 use sluice_harness::{Origin, RawConnection, Sluice, any_route, sluice, wait_until};
 
-const LIMITS: &str = r#"
-[gateway.limits]
-header_read_timeout = "500 ms"
-body_read_timeout = "500 ms"
-keep_alive_timeout = "800 ms"
-write_timeout = "500 ms"
-"#;
-
 /// A worker's clock for these limits moves so often.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A limit is kept to within a tick and what a loaded machine adds.
 const CUT_WITHIN: Duration = Duration::from_secs(5);
 
-fn start() -> (Origin, Sluice) {
+/// Only what a test is about is short: a client that gets no CPU for a second is late with everything.
+fn start(limits: &str) -> (Origin, Sluice) {
     let origin = Origin::start("a");
-    let gateway = sluice!().config(LIMITS.to_owned() + &any_route("origin", &[origin.address()], "")).start();
-    (origin, gateway)
+    let config = format!("[gateway.limits]\n{limits}\n{}", any_route("origin", &[origin.address()], ""));
+    (origin, sluice!().config(config).start())
 }
 
 #[test]
 fn a_head_in_drops_is_cut_off_with_408() {
-    let (origin, gateway) = start();
-    let mut client = RawConnection::to(gateway.address());
+    let (origin, gateway) = start("header_read_timeout = \"500 ms\"");
     let begun = Instant::now();
+    let mut client = RawConnection::to(gateway.address());
     client.send("GET / HTTP/1.1\r\nHost: gateway.test\r\n");
     // A field a while, for ever: each is progress, but the head as a whole is late.
     while client.is_silent_for(Duration::from_millis(100)) {
@@ -46,7 +39,7 @@ fn a_head_in_drops_is_cut_off_with_408() {
 
 #[test]
 fn a_body_that_stops_is_cut_off_with_408() {
-    let (origin, gateway) = start();
+    let (origin, gateway) = start("body_read_timeout = \"500 ms\"");
     let mut client = RawConnection::to(gateway.address());
     client.send("POST /count HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 10\r\n\r\nhello");
     let answer = client.read_answer();
@@ -57,12 +50,12 @@ fn a_body_that_stops_is_cut_off_with_408() {
 
 #[test]
 fn a_body_in_drops_is_served() {
-    let (_origin, gateway) = start();
+    let (_origin, gateway) = start("body_read_timeout = \"3 s\"");
     let mut client = RawConnection::to(gateway.address());
     client.send("POST /count HTTP/1.1\r\nHost: gateway.test\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..6 {
         // Together longer than the limit, each wait shorter.
-        assert!(client.is_silent_for(Duration::from_millis(150)));
+        assert!(client.is_silent_for(Duration::from_millis(700)));
         client.send("1\r\nx\r\n");
     }
     client.send("0\r\n\r\n");
@@ -72,19 +65,20 @@ fn a_body_in_drops_is_served() {
 
 #[test]
 fn an_idle_connection_is_closed_without_a_word() {
-    let (_origin, gateway) = start();
+    let (_origin, gateway) = start("keep_alive_timeout = \"800 ms\"");
     let mut client = RawConnection::to(gateway.address());
+    let begun = Instant::now();
     client.send("GET / HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
     assert_eq!(client.read_answer().status, 200);
-    let begun = Instant::now();
     client.expect_close();
     assert!(begun.elapsed() < CUT_WITHIN && begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
 }
 
 #[test]
 fn a_request_that_takes_its_time_is_not_an_idle_connection() {
-    let (origin, gateway) = start();
-    origin.set_delay(Duration::from_millis(1500));
+    let limits = ["header_read", "body_read", "keep_alive", "write"].map(|of| format!("{of}_timeout = \"3 s\"\n"));
+    let (origin, gateway) = start(&limits.concat());
+    origin.set_delay(Duration::from_millis(4_500));
     let mut client = RawConnection::to(gateway.address());
     client.send("GET / HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
     assert_eq!(client.read_answer().status, 200);
@@ -92,7 +86,7 @@ fn a_request_that_takes_its_time_is_not_an_idle_connection() {
 
 #[test]
 fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
-    let (origin, gateway) = start();
+    let (origin, gateway) = start("write_timeout = \"500 ms\"");
     let mut client = RawConnection::to(gateway.address());
     client.send("GET /bytes/50000000 HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
     wait_until("the request is under way", || origin.requests() == 1);

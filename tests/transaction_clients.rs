@@ -4,7 +4,7 @@
 use sluice_harness::{
     process::{test_python, workspace_root},
     script::run_script,
-    sluice,
+    sluice, wait_until,
 };
 
 fn dtmcli(flow: &str) {
@@ -15,7 +15,8 @@ fn dtmcli(flow: &str) {
     let script = workspace_root().join("tests/python/dtm_client.py");
     run_script(&python, &script, &[&host, &port, flow], &[]);
     assert_eq!(gateway.metric("sluice_transaction_hazards_total", &[]), 0.0);
-    assert_eq!(gateway.metric("sluice_transactions_live", &[]), 0.0);
+    // The record of an end follows what is told of it.
+    wait_until("all to have ended", || gateway.metric("sluice_transactions_live", &[]) == 0.0);
 }
 
 #[test]

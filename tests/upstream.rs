@@ -19,10 +19,12 @@ fn start(addresses: &[std::net::SocketAddr], more: &str) -> Sluice {
     sluice!().config(format!("[gateway]\nworkers = 1\n{}", any_route("orders", addresses, more))).start()
 }
 
-/// An address at which nobody listens.
-fn nobody() -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound")
+/// An address at which nobody listens. It is kept from others for as long as the socket is there.
+fn nobody() -> (std::net::SocketAddr, socket2::Socket) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let address = socket.local_addr().expect("bound").as_socket().expect("an address of IP");
+    (address, socket)
 }
 
 fn post(gateway: &Sluice, path: &str) -> sluice_harness::Answer {
@@ -47,13 +49,19 @@ fn connections_to_an_endpoint_are_used_again() {
 #[test]
 fn a_connection_that_died_in_the_pool_is_replaced_without_a_trace() {
     // Says that it goes on, and ends the connection behind each answer.
-    let origin = RawOrigin::start(|mut exchange| {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&ended);
+    let origin = RawOrigin::start(move |mut exchange| {
         exchange.answer(raw_origin::OK);
+        drop(exchange);
+        counted.fetch_add(1, Ordering::AcqRel);
     });
     let gateway = start(&[origin.address()], "");
     for round in 1..=10 {
         post(&gateway, "/").expect(200);
         assert_eq!(origin.connections(), round);
+        // One that ends only once it is used again may have done what it was asked for.
+        wait_until("the connection's end", || ended.load(Ordering::Acquire) == round);
     }
     assert_eq!(origin.received_text().matches("POST / ").count(), 10);
     assert_eq!(gateway.metric("sluice_attempts_total", &["outcome=\"success\""]), 10.0);
@@ -99,7 +107,8 @@ fn what_can_be_repeated_is() {
 #[test]
 fn where_nobody_listens_another_endpoint_answers_whatever_the_method() {
     let origin = Origin::start("a");
-    let gateway = start(&[nobody(), origin.address()], "balancer = { plugin = \"round-robin\" }");
+    let (dead, _kept) = nobody();
+    let gateway = start(&[dead, origin.address()], "balancer = { plugin = \"round-robin\" }");
     for _ in 0..10 {
         post(&gateway, "/echo").expect(200);
         gateway.client().get("/").expect(200);
@@ -107,7 +116,7 @@ fn where_nobody_listens_another_endpoint_answers_whatever_the_method() {
     assert_eq!(origin.requests(), 20);
     assert!(gateway.metric("sluice_attempts_total", &["outcome=\"connect-failed\""]) >= 5.0);
 
-    let gateway = start(&[nobody()], "");
+    let gateway = start(&[dead], "");
     let problem = post(&gateway, "/").expect_problem(502, "connect");
     assert_eq!(problem["request_sent"], false, "{problem}");
 }
@@ -132,12 +141,13 @@ fn an_endpoint_that_dies_under_load_costs_no_request_that_can_be_repeated() {
 #[test]
 fn a_service_that_does_not_answer_in_time_is_a_504() {
     let origin = RawOrigin::silent();
-    let gateway = start(&[origin.address()], "timeout = \"300 ms\"");
+    let gateway = start(&[origin.address()], "timeout = \"2 s\"");
     let begun = Instant::now();
     let problem = gateway.client().get("/").expect_problem(504, "upstream");
-    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
-    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("300ms")), "{problem}");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("2s")), "{problem}");
     post(&gateway, "/").expect_problem(504, "upstream");
+    wait_until("the origin to have read it", || origin.received_text().contains("POST "));
     assert_eq!(origin.received_text().matches("POST ").count(), 1, "a request that may be under way is not repeated");
     wait_until("nothing to be in flight", || gateway.in_flight("orders") == 0);
     assert_eq!(gateway.metric("sluice_attempts_total", &["outcome=\"timed-out\""]), 2.0);
@@ -146,15 +156,15 @@ fn a_service_that_does_not_answer_in_time_is_a_504() {
 #[test]
 fn an_upload_may_take_longer_than_the_answer_to_it() {
     let origin = Origin::start("a");
-    let gateway = start(&[origin.address()], "timeout = \"300 ms\"");
+    let gateway = start(&[origin.address()], "timeout = \"2 s\"");
     let begun = Instant::now();
     let mut raw = RawConnection::to(gateway.address());
     raw.send("POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
     let mut sent = 0;
-    while begun.elapsed() < Duration::from_millis(900) {
+    while begun.elapsed() < Duration::from_secs(3) {
         raw.send("1\r\nx\r\n");
         sent += 1;
-        assert!(raw.is_silent_for(Duration::from_millis(50)), "answered after {:?}", begun.elapsed());
+        assert!(raw.is_silent_for(Duration::from_millis(100)), "answered after {:?}", begun.elapsed());
     }
     raw.send("0\r\n\r\n");
     assert_eq!(raw.read_answer().text(), format!("{sent}\n"));
@@ -180,14 +190,14 @@ fn a_stream_that_stands_still_is_ended_and_one_that_moves_is_not() {
     let moves = RawOrigin::start(|mut exchange| {
         exchange.answer(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(900) {
+        while begun.elapsed() < Duration::from_secs(3) {
             exchange.write(b"1\r\nx\r\n");
             std::thread::park_timeout(Duration::from_millis(50));
         }
         exchange.write(b"0\r\n\r\n");
         while exchange.read_some() {}
     });
-    let gateway = start(&[moves.address()], "idle_timeout = \"400 ms\"");
+    let gateway = start(&[moves.address()], "idle_timeout = \"2 s\"");
     assert!(gateway.client().get("/").expect(200).body.len() > 2);
 
     let stops = RawOrigin::start(|mut exchange| {
@@ -218,19 +228,19 @@ fn an_exchange_may_last_no_longer_than_its_service_allows() {
             std::thread::park_timeout(Duration::from_millis(20));
         }
     });
-    let gateway = start(&[origin.address()], "max_duration = \"500 ms\"");
+    let gateway = start(&[origin.address()], "max_duration = \"2 s\"");
     let begun = Instant::now();
     let mut raw = RawConnection::to(gateway.address());
     raw.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(raw.try_read_head().unwrap().status, 200);
     let _ = raw.read_to_end();
-    assert!((Duration::from_millis(500)..DEADLINE / 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!((Duration::from_secs(2)..DEADLINE / 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }
 
 #[test]
 fn a_stream_that_never_has_to_be_waited_for_is_ended_too() {
     let origin = Origin::start("a");
-    let gateway = start(&[origin.address()], "max_duration = \"1 s\"");
+    let gateway = start(&[origin.address()], "max_duration = \"2 s\"");
     // More than a client on this machine could take meanwhile.
     let mut transfer = transfer::begin(transfer::Version::H1, gateway.address(), "/bytes/1000000000000", 0).unwrap();
     let begun = Instant::now();

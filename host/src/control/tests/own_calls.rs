@@ -164,8 +164,8 @@ fn a_call_that_was_sent_once_may_have_run_whatever_became_of_it_later() {
 fn a_call_ends_with_its_timeout() {
     let bed = Testbed::start(&guests::first());
     let begun = Instant::now();
-    for path in ["/delay/60000", "/break/1"] {
-        let timeout = Duration::from_millis(300);
+    // Long enough for the call to be sent, and for the answer that breaks off to come.
+    for (path, timeout) in [("/delay/600000", Duration::from_secs(2)), ("/break/1", LONG)] {
         let error = bed.call(OwnCall { timeout, repeatable: false, ..get(path) }).expect_err("no answer");
         assert!(error.may_have_run(), "{error}");
         if path.starts_with("/delay") {

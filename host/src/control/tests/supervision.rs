@@ -14,13 +14,16 @@ fn an_instance_that_trapped_comes_back() {
     for _ in 0..60 {
         bed.gateway().get("/").expect(200);
     }
-    wait_until("a trap is in the history", || !bed.history("fault").is_empty());
+    // Counted where it happens, and noted once the supervisor has heard of it.
+    wait_until("each trap is in the history", || {
+        let noted = bed.history("fault").len();
+        noted > 0 && bed.service()["plugin"]["traps"] == noted
+    });
     wait_until("another instance took its place", || !bed.history("restarted").is_empty());
     wait_until("every instance lives", || {
         let service = bed.service();
         service["instances"].as_array().is_some_and(|all| all.iter().all(|one| one["state"] == "live"))
     });
-    assert_eq!(bed.service()["plugin"]["traps"], bed.history("fault").len());
 }
 
 #[test]
@@ -35,6 +38,8 @@ fn a_version_that_keeps_trapping_is_rolled_back_by_itself() {
     });
     println!("{} requests, none failed", requests.get());
     bed.all_go_to("a", 10);
+    // What is in use is shown before it is noted why.
+    wait_until("it is in the history", || !bed.history("rolled-back").is_empty());
     let rolled_back = bed.history("rolled-back").remove(0);
     assert!(rolled_back["message"].as_str().is_some_and(|message| message.contains("failed 5 times")), "{rolled_back}");
 }

@@ -154,7 +154,7 @@ fn a_follower_of_one_stream_begins_behind_its_position() {
             let mut following = store.subscribe(Position(after), filter(&[], &["mine"]));
             let mut found = Vec::new();
             while following.position() < store.head() {
-                let reading = tokio::time::timeout(Duration::from_secs(5), following.next(2));
+                let reading = tokio::time::timeout(Duration::from_secs(60), following.next(2));
                 // Behind the last of them there is nothing to wait for.
                 if found.last().copied().unwrap_or(after) >= 19 {
                     break;

@@ -58,10 +58,9 @@ async fn a_guest_that_spins_gives_its_thread_up_and_is_ended() {
     let mut spinning = instance(&source("", "(loop $for_ever (br $for_ever))")).await;
     // The runtime has this one thread: others can only run when the guest lets them.
     let others = tokio::spawn(async { tokio::time::sleep(Duration::from_millis(50)).await });
-    let begun = Instant::now();
     let watched = tokio::spawn(async move { spinning.watch(None, Duration::from_secs(60)).await });
     others.await.expect("it does not panic");
-    assert!(begun.elapsed() < Duration::from_secs(2), "another task had to wait {:?}", begun.elapsed());
+    assert!(!watched.is_finished(), "another task had to wait for all its CPU time");
     let fault = watched.await.expect("it does not panic").expect_err("it spins");
     assert_eq!(fault.kind, FaultKind::Deadline);
     assert!(fault.message.contains("2s of CPU time"), "{fault}");

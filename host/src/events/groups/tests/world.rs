@@ -159,7 +159,7 @@ impl World {
         );
         draft.data = vec![b'x'; bytes].into();
         let append = Append::to(stream.parse().expect("a stream"), Expected::Any, vec![draft]);
-        self.events.append(append).await.expect("it is appended");
+        standing_still(self.events.append(append)).await.expect("it is appended");
     }
 
     /// What is there for the consumer.
@@ -195,6 +195,21 @@ impl World {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// Virtual time stands still until it is done. It is the writer's, which is a thread of its own: while nothing else happens
+/// that time would run from one timer to the next, past every wait and lease, for as long as the thread gets no CPU.
+async fn standing_still<T>(work: impl Future<Output = T>) -> T {
+    let (done, ends) = std::sync::mpsc::channel::<()>();
+    // No clock runs ahead of what blocks.
+    let holds = tokio::task::spawn_blocking(move || {
+        // An error is that it is done.
+        let _ = ends.recv();
+    });
+    let worked = work.await;
+    drop(done);
+    holds.await.expect("it does not panic");
+    worked
 }
 
 /// Streams and revisions, as they were delivered.

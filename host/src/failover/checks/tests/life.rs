@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinHandle,
     time::timeout,
@@ -61,6 +61,14 @@ impl Server {
             }
         });
         Self { address, well, asked, task }
+    }
+
+    /// How often it has been asked, this time included. It serves one after the other: what was asked before is counted.
+    async fn asked_by_now(&self) -> usize {
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        stream.write_all(b"?").await.expect("it is taken");
+        stream.read_to_end(&mut Vec::new()).await.expect("it is answered");
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -155,13 +163,13 @@ fn after_the_end_nothing_is_asked_any_more_even_what_hung() {
         let (mut connection, _) = hole.accept().await.expect("it is asked");
         results.recv().await.expect("the other is checked");
         checks.end().await;
-        let asked = server.asked.load(Ordering::Relaxed);
+        let asked = server.asked_by_now().await;
         let mut rest = Vec::new();
         connection.read_to_end(&mut rest).await.expect("it is closed");
         while results.try_recv().is_ok() {}
         drop(checks);
         assert!(results.recv().await.is_none(), "nobody is left who could tell");
-        assert_eq!(server.asked.load(Ordering::Relaxed), asked);
+        assert_eq!(server.asked_by_now().await, asked + 1);
         server.task.abort();
     });
 }
