@@ -20,6 +20,7 @@ use super::{
     driver::Command,
     journal::Journal,
     protocol::{Pin, Pinned, Protocol, Protocols, Versions},
+    shown::Summary,
 };
 use crate::model::{PluginName, VersionId, Wall};
 
@@ -45,11 +46,13 @@ pub struct Core {
     pub shutdown: watch::Sender<bool>,
 }
 
-/// A transaction that has not ended.
+/// A transaction whose end is not in the store.
 struct Live {
     commands: mpsc::Sender<Command>,
     plugin: PluginName,
     version: VersionId,
+    /// How it has ended, while the record of that is on its way to the disk.
+    ended: Option<Summary>,
 }
 
 /// Since the gateway started.
@@ -120,8 +123,20 @@ impl Core {
             return Entered::Full;
         }
         let (commands, inbox) = mpsc::channel(super::COMMANDS_MAX);
-        live.insert(gid.clone(), Live { commands, plugin: plugin.clone(), version });
+        live.insert(gid.clone(), Live { commands, plugin: plugin.clone(), version, ended: None });
         Entered::New(inbox)
+    }
+
+    /// It has ended, and whoever looks sees that from here on, though it is not in the store yet.
+    pub fn end(&self, ended: Summary) {
+        if let Some(live) = lock(&self.live).get_mut(&ended.gid) {
+            live.ended = Some(ended);
+        }
+    }
+
+    /// How one has ended that the store does not know to have.
+    pub fn ended(&self, gid: &Gid) -> Option<Summary> {
+        lock(&self.live).get(gid)?.ended.clone()
     }
 
     pub fn leave(&self, gid: &Gid) {
@@ -138,8 +153,9 @@ impl Core {
         drop(self.shutdown.subscribe().wait_for(|&closed| closed).await);
     }
 
+    /// How many have not ended.
     pub fn live_count(&self) -> usize {
-        lock(&self.live).len()
+        lock(&self.live).values().filter(|live| live.ended.is_none()).count()
     }
 
     /// How many that have not ended keep to this plugin, by version.

@@ -19,7 +19,7 @@ use super::{
     outcome,
     protocol::Protocol,
     record::{EventKind, Restored, Standing, Submitted},
-    shown::{Details, Status},
+    shown::{Details, Status, Summary},
     submission::{Enlistment, Submission},
 };
 use crate::{
@@ -212,6 +212,8 @@ impl Driver {
         if has_time {
             // The decision is durable and carried out: only the record of its end is not.
             let ended = self.pending.ended.take();
+            let summary = Summary::of(self.gid.clone(), self.current());
+            self.core.end(summary);
             self.make_known(None, ended);
             self.tell_waiters();
         }

@@ -65,7 +65,8 @@ impl Coordinator {
             Some(after) => Some(position(after)?),
             None => None,
         };
-        let journal = &self.core().journal;
+        let core = self.core();
+        let journal = &core.journal;
         let (mut transactions, mut looked_at) = (Vec::new(), 0);
         loop {
             let listed = journal.listed(at.as_deref(), READ_AT_ONCE).await?;
@@ -73,12 +74,11 @@ impl Coordinator {
             for (key, gid) in listed {
                 at = Some(key);
                 looked_at += 1;
-                if let Some(standing) = journal.standing(&gid).await? {
-                    let summary = Summary::of(gid, &standing);
-                    if filter.takes(&summary) {
-                        transactions.push(summary);
-                    }
-                }
+                let summary = match core.ended(&gid) {
+                    Some(ended) => Some(ended),
+                    None => journal.standing(&gid).await?.map(|standing| Summary::of(gid, &standing)),
+                };
+                transactions.extend(summary.filter(|summary| filter.takes(summary)));
                 if transactions.len() == limit || looked_at == LOOKED_AT_MAX {
                     return Ok(Page { transactions, next: at.map(hex::encode) });
                 }

@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 use super::{
     error::GroupsError,
     keys::{self, SPACE},
-    record::{Definition, ParkedEvent, Progress, from_compact, from_json, json},
+    record::{Definition, ParkedEvent, Progress, from_compact, from_json},
 };
 use crate::{
     model::{GroupName, Position},

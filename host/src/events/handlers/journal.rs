@@ -8,17 +8,13 @@ use tokio::task::spawn_blocking;
 use super::{
     error::HandlersError,
     keys::{self, CallId, SPACE},
-    record::{
-        Generation, OutboxCall, ParkedEvent, Pin, Progress, Registration, compact, from_compact, from_json, json,
-    },
+    record::{Generation, OutboxCall, ParkedEvent, Pin, Progress, Registration, compact, from_compact, from_json},
     room::OutboxCounts,
 };
 use crate::{
     events::{Append, AppendError, EventStore, StreamAppend},
     model::{HandlerName, Position},
-    storage::{
-        Batch, Claim, CommitError, Condition, Entries, KeyRange, Order, Snapshot, Storage, StorageError, crash_point,
-    },
+    storage::{Batch, Claim, CommitError, Entries, KeyRange, Order, Snapshot, Storage, StorageError, crash_point},
 };
 
 /// Keys removed in one commit.
