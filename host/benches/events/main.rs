@@ -20,6 +20,10 @@ use std::{path::Path, time::Duration};
 
 use serde_json::Value;
 
+/// The gateway's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     // cargo's own comes with it.
     let given: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();

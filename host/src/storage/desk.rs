@@ -3,6 +3,10 @@
 //! A thread of its own serves what waits. Whoever asks while nobody is served does it on its own thread, if that may block:
 //! that spares two changes of threads, each of which takes as long as a tenth of a sync or more, so that a single writer
 //! waits for little but the disk. Under load somebody is always being served, and the thread takes all that waits.
+//!
+//! Before a thread of the runtime blocks it hands over to another one, which costs a single writer those changes of threads
+//! all the same. So where one asks at a time, and it has been so for a while, the thread just blocks, as long as a sync
+//! takes; the runtime has others. Should the disk stand still, one of them is woken after [`TICK`] to see to its sockets.
 
 use std::{
     collections::VecDeque,
@@ -18,7 +22,7 @@ use tokio::{
 /// `A` is asked, `S` serves. Each of what is asked has its own way to be answered, and its own bound.
 pub struct Desk<A, S> {
     queue: Mutex<Queue<A>>,
-    /// Something is queued, or due earlier, or nothing will be any more.
+    /// Something is queued, or due earlier, or to be watched, or nothing will be any more.
     came: Condvar,
     server: Mutex<S>,
     serve: fn(&mut S, &mut VecDeque<A>),
@@ -26,30 +30,58 @@ pub struct Desk<A, S> {
 
 struct Queue<A> {
     asked: VecDeque<A>,
+    /// How many of them have no time.
+    urgent: usize,
     /// When what is queued is served at the latest; None: nothing is.
     due: Option<Instant>,
     is_closed: bool,
+    /// How many were served in a row, each alone.
+    lone: u32,
+    /// Where threads of a runtime just block, it, and what they do.
+    watched: Option<Watched>,
 }
+
+struct Watched {
+    runtime: Handle,
+    /// Grows with each time that a thread begins to block.
+    turn: u64,
+    is_under_way: bool,
+}
+
+/// So many that asked alone make it likely that the next one does.
+const CALM_AFTER: u32 = 16;
+
+/// How long a thread of the runtime blocks, and twice as long at most, before another one is woken for what it leaves undone.
+/// A sync takes 0.2 ms; connections wait for longer than this elsewhere too.
+const TICK: Duration = Duration::from_millis(5);
 
 impl<A, S> Desk<A, S> {
     /// `serve` is given what waits in its order, and may leave some of the last for its next turn, but not all.
     pub fn new(server: S, serve: fn(&mut S, &mut VecDeque<A>)) -> Self {
-        let queue = Queue { asked: VecDeque::new(), due: None, is_closed: false };
+        let queue = Queue { asked: VecDeque::new(), urgent: 0, due: None, is_closed: false, lone: 0, watched: None };
         Self { queue: Mutex::new(queue), came: Condvar::new(), server: Mutex::new(server), serve }
     }
 
     /// Dropped where the desk is closed: whoever waits for its answer sees that nobody will give one.
     pub fn ask(&self, asked: A) {
-        if lock(&self.queue).push(asked, Instant::now()).is_none() {
-            return;
-        }
-        if !may_block() {
-            return self.came.notify_one();
-        }
-        match self.server.try_lock() {
-            Ok(server) => block_in_place(|| self.serve_queued(server)),
-            Err(TryLockError::Poisoned(poisoned)) => block_in_place(|| self.serve_queued(poisoned.into_inner())),
-            Err(TryLockError::WouldBlock) => self.came.notify_one(),
+        let is_calm = {
+            let mut queue = lock(&self.queue);
+            if queue.push(asked, Instant::now()).is_none() {
+                return;
+            }
+            queue.urgent += 1;
+            queue.lone >= CALM_AFTER
+        };
+        let Some(runtime) = may_block() else { return self.came.notify_one() };
+        let server = match self.server.try_lock() {
+            Ok(server) => server,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return self.came.notify_one(),
+        };
+        if is_calm {
+            self.serve_here(server, runtime);
+        } else {
+            block_in_place(|| self.serve_queued(server));
         }
     }
 
@@ -90,8 +122,24 @@ impl<A, S> Desk<A, S> {
         Some(served)
     }
 
-    fn serve_queued(&self, mut server: MutexGuard<'_, S>) {
-        let mut asked = lock(&self.queue).take();
+    fn serve_queued(&self, server: MutexGuard<'_, S>) {
+        let asked = lock(&self.queue).take();
+        self.serve(server, asked);
+    }
+
+    /// On a thread of the runtime, as it is.
+    fn serve_here(&self, server: MutexGuard<'_, S>, runtime: Handle) {
+        let (asked, begins) = {
+            let mut queue = lock(&self.queue);
+            (queue.take(), queue.begin_turn(runtime))
+        };
+        if begins {
+            self.came.notify_one();
+        }
+        self.serve(server, asked);
+    }
+
+    fn serve(&self, mut server: MutexGuard<'_, S>, mut asked: VecDeque<A>) {
         if !asked.is_empty() {
             (self.serve)(&mut server, &mut asked);
         }
@@ -101,6 +149,10 @@ impl<A, S> Desk<A, S> {
     /// What was left is served before what came meanwhile.
     fn leave(&self, server: MutexGuard<'_, S>, left: VecDeque<A>) {
         let mut queue = lock(&self.queue);
+        if let Some(watched) = &mut queue.watched {
+            watched.is_under_way = false;
+        }
+        queue.lone = if queue.urgent == 0 && left.is_empty() { queue.lone.saturating_add(1) } else { 0 };
         queue.put_back(left);
         let (waits, is_closed) = (!queue.asked.is_empty(), queue.is_closed);
         drop(queue);
@@ -114,19 +166,36 @@ impl<A, S> Desk<A, S> {
         }
     }
 
-    /// Waits until something is due. Not: it is closed, and nothing waits.
+    /// Waits until something is due, and watches who blocks meanwhile. Not: it is closed, and nothing waits.
     fn something_came(&self) -> bool {
         let mut queue = lock(&self.queue);
         loop {
-            let now = Instant::now();
-            match queue.due {
-                Some(due) if queue.is_closed || due <= now => return true,
-                Some(due) => {
-                    let waited = self.came.wait_timeout(queue, due - now);
-                    (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-                }
+            // Who blocks serves what waits, or says that somebody else has to.
+            let is_served = queue.watched.as_ref().is_some_and(|watched| watched.is_under_way);
+            let until_due = match queue.due {
                 None if queue.is_closed => return false,
-                None => queue = self.came.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                None => None,
+                Some(_) if is_served => None,
+                Some(_) if queue.is_closed => return true,
+                Some(due) => match due.checked_duration_since(Instant::now()) {
+                    None | Some(Duration::ZERO) => return true,
+                    until_due => until_due,
+                },
+            };
+            let turn = queue.watched.as_ref().map(|watched| watched.turn);
+            let wait = match (until_due, turn) {
+                (Some(until_due), Some(_)) => until_due.min(TICK),
+                (Some(until_due), None) => until_due,
+                (None, Some(_)) => TICK,
+                (None, None) => {
+                    queue = self.came.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+            };
+            let (waited, ended) = self.came.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner);
+            queue = waited;
+            if ended.timed_out() && wait == TICK {
+                queue.watch(turn);
             }
         }
     }
@@ -148,13 +217,36 @@ impl<A> Queue<A> {
 
     fn take(&mut self) -> VecDeque<A> {
         self.due = None;
+        if std::mem::take(&mut self.urgent) > 1 {
+            self.lone = 0;
+        }
         std::mem::take(&mut self.asked)
+    }
+
+    /// Whether somebody has to begin to watch.
+    fn begin_turn(&mut self, runtime: Handle) -> bool {
+        let is_new = self.watched.is_none();
+        let watched = self.watched.get_or_insert(Watched { runtime, turn: 0, is_under_way: false });
+        watched.turn += 1;
+        watched.is_under_way = true;
+        is_new
+    }
+
+    /// After a tick: a thread that is blocked in the turn it was in before is late.
+    fn watch(&mut self, turn: Option<u64>) {
+        let Some(watched) = self.watched.take_if(|watched| Some(watched.turn) == turn) else { return };
+        if watched.is_under_way {
+            // Whichever thread runs it waits for the sockets next.
+            watched.runtime.spawn(async {});
+            self.lone = 0;
+        }
     }
 
     /// Before what came meanwhile.
     fn put_back(&mut self, left: VecDeque<A>) {
         if !left.is_empty() {
             self.due = Some(Instant::now());
+            self.urgent += left.len();
         }
         for asked in left.into_iter().rev() {
             self.asked.push_front(asked);
@@ -162,9 +254,9 @@ impl<A> Queue<A> {
     }
 }
 
-/// Only the runtime with several threads lets one of them go for that.
-fn may_block() -> bool {
-    Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+/// The runtime of this thread, if it has others: only that lets one of them go for it.
+fn may_block() -> Option<Handle> {
+    Handle::try_current().ok().filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -236,5 +328,63 @@ mod tests {
         assert_eq!(ends.recv().expect("it ends"), [7]);
         runtime.block_on(asker).expect("it ends");
         assert_eq!(desk.with(|_, _| ()), None, "it is closed");
+    }
+
+    /// What is served, and on which thread.
+    type Served = mpsc::Sender<std::thread::ThreadId>;
+
+    /// Serves at once, but for what is not 0: that waits until the test lets it go on.
+    struct Gate {
+        served: Served,
+        goes_on: mpsc::Receiver<()>,
+    }
+
+    #[test]
+    fn a_thread_that_blocks_for_one_that_asks_alone_leaves_no_socket_unattended() {
+        let ((served, serving), (go_on, goes_on)) = (mpsc::channel(), mpsc::channel());
+        let desk = Arc::new(Desk::new(Gate { served, goes_on }, |gate, asked: &mut VecDeque<u8>| {
+            for number in asked.drain(..) {
+                gate.served.send(std::thread::current().id()).expect("the test listens");
+                if number > 0 {
+                    gate.goes_on.recv().expect("the test lets it go on");
+                }
+            }
+        }));
+        let watching = Arc::clone(&desk);
+        let thread = std::thread::spawn(move || watching.keep_serving());
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("it starts");
+        let listen = || runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let listeners = [listen(), listen()];
+        let connect = listeners.each_ref().map(|listener| listener.local_addr().expect("bound"));
+        let connect = connect.map(|address| move || std::net::TcpStream::connect(address).expect("it listens"));
+        let [first, second] = listeners;
+        let asking = Arc::clone(&desk);
+        let asker = runtime.spawn(async move {
+            first.accept().await.expect("the test connects");
+            for _ in 0..CALM_AFTER {
+                asking.ask(0);
+            }
+            // The thread that waits for the sockets is the one that goes on here.
+            first.accept().await.expect("the test connects once more");
+            let here = std::thread::current().id();
+            asking.ask(1);
+            here
+        });
+        let (accepted, accepts) = mpsc::channel();
+        runtime.spawn(async move { accepted.send(second.accept().await.is_ok()) });
+        let _first = connect[0]();
+        for _ in 0..CALM_AFTER {
+            serving.recv().expect("it is served");
+        }
+        let _again = connect[0]();
+        let served_on = serving.recv().expect("it is served");
+        let _second = connect[1]();
+        assert_eq!(accepts.recv_timeout(Duration::from_secs(60)), Ok(true), "the runtime stands still");
+        go_on.send(()).expect("it waits");
+        let here = runtime.block_on(asker).expect("it ends");
+        assert_eq!(served_on, here, "it was served elsewhere");
+        desk.close();
+        thread.join().expect("it ends");
     }
 }

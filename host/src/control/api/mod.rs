@@ -12,6 +12,7 @@ mod plugins;
 mod problem;
 mod projections;
 mod registry;
+mod repoll;
 mod server;
 mod services;
 mod transactions;

@@ -21,6 +21,8 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::repoll::repolled;
+
 /// Services with their heartbeats and those who wait for the registry to change, operators, their dashboards and a few
 /// scrapers. Beyond, connections wait to be accepted.
 pub const CONNECTIONS_MAX: usize = 4096;
@@ -60,7 +62,7 @@ async fn serve_within(places: Places, listener: TcpListener, router: Router, mut
         tokio::select! {
             accepted = accept(&listener, &permits) => {
                 let (stream, permit) = accepted;
-                connections.spawn(serve_connection(stream, permit, router.clone(), shutdown.clone()));
+                connections.spawn(repolled(serve_connection(stream, permit, router.clone(), shutdown.clone())));
             }
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             () = until_true(&mut shutdown) => break,

@@ -9,6 +9,7 @@
 //! | `read`, `subscription` | pages, and following the log |
 //! | `streams` | what is set for streams; `sweep` removes what need not be kept |
 
+mod ahead;
 mod heads;
 mod read;
 mod round;
@@ -114,7 +115,8 @@ impl EventStore {
         check(&append)?;
         let (answer, answered) = oneshot::channel();
         let weight = append.weight_bytes();
-        let appended = self.shared.ask(Command::Append { append, answer }, weight, answered).await;
+        let absent = self.shared.look_ahead(&append);
+        let appended = self.shared.ask(Command::Append { append, absent, answer }, weight, answered).await;
         crash_point::here("before-append-answer");
         appended
     }

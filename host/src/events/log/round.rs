@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
+    ahead::{Absent, Recent},
     heads::{Head, Heads},
     sweep::Removal,
 };
@@ -26,6 +27,7 @@ pub type Answer<T> = oneshot::Sender<Result<T, AppendError>>;
 pub struct Round<'w> {
     pub snapshot: Arc<dyn Snapshot>,
     pub heads: &'w mut Heads,
+    recent: &'w mut Recent,
     pub claim: &'w Claim,
     /// The last position given.
     pub last: Position,
@@ -74,6 +76,7 @@ impl<'w> Round<'w> {
     pub fn new(
         snapshot: Arc<dyn Snapshot>,
         heads: &'w mut Heads,
+        recent: &'w mut Recent,
         claim: &'w Claim,
         last: Position,
         now_ms: u64,
@@ -81,6 +84,7 @@ impl<'w> Round<'w> {
         Self {
             snapshot,
             heads,
+            recent,
             claim,
             last,
             now_ms,
@@ -100,9 +104,10 @@ impl<'w> Round<'w> {
         self.uncertain.contains(stream)
     }
 
-    /// Takes an append in, or answers it with why not. [`Self::can_decide`] it must.
-    pub fn take(&mut self, append: Append, answer: Answer<Appended>) {
-        let verdicts: Result<Vec<_>, _> = append.streams.iter().map(|of| self.judge(of)).collect();
+    /// Takes an append in, or answers it with why not. [`Self::can_decide`] it must. What is known of its ids already is
+    /// `absent`.
+    pub fn take(&mut self, append: Append, absent: Option<Absent>, answer: Answer<Appended>) {
+        let verdicts: Result<Vec<_>, _> = append.streams.iter().map(|of| self.judge(of, absent)).collect();
         let verdicts = match verdicts {
             Ok(verdicts) => verdicts,
             // A caller that is gone does not want to know.
@@ -159,7 +164,7 @@ impl<'w> Round<'w> {
     }
 
     /// Which of them are new, and whether the stream stands where it was expected.
-    fn judge(&mut self, of: &StreamAppend) -> Result<(Head, Vec<Verdict>), AppendError> {
+    fn judge(&mut self, of: &StreamAppend, absent: Option<Absent>) -> Result<(Head, Vec<Verdict>), AppendError> {
         let head = self.heads.get(&*self.snapshot, &of.stream).map_err(unreadable)?;
         let mut verdicts = Vec::with_capacity(of.drafts.len());
         // The first of each id, and what it is; one alone has no earlier one.
@@ -170,7 +175,7 @@ impl<'w> Round<'w> {
             let verdict = match earlier.get(&draft.id) {
                 Some(&(first, same)) if same == digest => Verdict::Same(first),
                 Some(_) => return Err(taken()),
-                None => self.known(&of.stream, &draft.id, digest)?.ok_or_else(taken)?,
+                None => self.known(&of.stream, &draft.id, digest, absent)?.ok_or_else(taken)?,
             };
             if of.drafts.len() > 1 && !matches!(verdict, Verdict::Same(_)) {
                 earlier.insert(&draft.id, (index, digest));
@@ -189,12 +194,21 @@ impl<'w> Round<'w> {
     }
 
     /// None: the id is another event's.
-    fn known(&self, stream: &StreamName, id: &EventId, digest: u64) -> Result<Option<Verdict>, AppendError> {
+    fn known(
+        &self,
+        stream: &StreamName,
+        id: &EventId,
+        digest: u64,
+        absent: Option<Absent>,
+    ) -> Result<Option<Verdict>, AppendError> {
         let same = |verdict: fn(IdRecord) -> Verdict, known: IdRecord| (known.digest == digest).then(|| verdict(known));
         if !self.ids.is_empty()
             && let Some(known) = self.ids.get(&(stream.clone(), id.clone()))
         {
             return Ok(same(Verdict::Expected, *known));
+        }
+        if absent.is_some_and(|absent| self.recent.confirms(absent, stream, id)) {
+            return Ok(Some(Verdict::New { digest }));
         }
         let key = keys::id(stream.as_str(), id.as_str());
         let Some(found) = self.snapshot.get(Space::EventIndex, &key).map_err(AppendError::NotDurable)? else {
@@ -250,6 +264,7 @@ impl<'w> Round<'w> {
             put(Space::EventIndex, keys::revision(stream.as_str(), revision), at),
             put(Space::EventIndex, keys::id(stream.as_str(), id.as_str()), place.to_bytes()),
         ]);
+        self.recent.add(&event);
         commit.events.push(Arc::new(event));
         self.ids.insert((stream.clone(), id), place);
     }

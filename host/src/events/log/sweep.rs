@@ -249,7 +249,7 @@ fn removed(round: &mut Round<'_>, removal: &Removal) -> Result<(Vec<Write>, Opti
 mod tests {
     use super::*;
     use crate::{
-        events::log::heads::Heads,
+        events::log::{ahead::Recent, heads::Heads},
         storage::{Claim, Storage, memory::MemoryStorage},
     };
 
@@ -258,16 +258,17 @@ mod tests {
         let storage = MemoryStorage::new();
         let claim = Claim::take(&storage, Space::EventIndex, keys::CLAIM, "a test".to_owned()).await;
         let (mut heads, claim) = (Heads::default(), claim.expect("it is free"));
+        let mut recent = Recent::above(Position::START);
         let snapshot = storage.snapshot().expect("it is open");
         let stream: StreamName = "s".parse().expect("a name");
-        let mut round = Round::new(Arc::clone(&snapshot), &mut heads, &claim, Position::START, 0);
+        let mut round = Round::new(Arc::clone(&snapshot), &mut heads, &mut recent, &claim, Position::START, 0);
         let draft = |id: &str| {
             let text = |text: &str| text.parse().expect("it is right");
             crate::model::Draft::new(id.parse().expect("an id"), "/s".parse().expect("a source"), text("t"))
         };
         let append =
             crate::events::Append::to(stream.clone(), crate::model::Expected::Any, vec![draft("1"), draft("2")]);
-        round.take(append, oneshot::channel().0);
+        round.take(append, None, oneshot::channel().0);
         let (commits, last) = round.finish();
         for commit in commits {
             storage.commit(commit.batch).await.expect("nobody else has claimed the events");
@@ -277,7 +278,7 @@ mod tests {
         for (first_revision, gone) in [(0, None), (1, Some(1)), (2, Some(2))] {
             let retention = Retention { first_revision, ..Retention::default() };
             heads.set(stream.clone(), Head { next: 2, record: Some(StreamRecord { retention, next_revision: 2 }) });
-            let mut round = Round::new(Arc::clone(&snapshot), &mut heads, &claim, last, 0);
+            let mut round = Round::new(Arc::clone(&snapshot), &mut heads, &mut recent, &claim, last, 0);
             let (_, removed) = removed(&mut round, &removal()).expect("it is read");
             assert_eq!(removed.map(|removal| removal.before), gone, "truncated before {first_revision}");
         }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
+    ahead::{Absent, Recent},
     heads::Heads,
     round::{Answer, Commit, Round},
     sweep::{self, Removal},
@@ -46,7 +47,7 @@ pub(super) struct Asked {
 }
 
 pub(super) enum Command {
-    Append { append: Append, answer: Answer<Appended> },
+    Append { append: Append, absent: Option<Absent>, answer: Answer<Appended> },
     Retain { stream: StreamName, retention: Retention, answer: Answer<()> },
     Remove { removal: Removal, answer: Answer<()> },
 }
@@ -84,6 +85,7 @@ pub(super) struct Writer {
     tail: Arc<Tail>,
     wall: Wall,
     heads: Heads,
+    recent: Recent,
     last: Position,
     appended: Arc<AtomicU64>,
 }
@@ -91,7 +93,7 @@ pub(super) struct Writer {
 impl Writer {
     pub fn new(storage: Arc<dyn Storage>, claim: Claim, tail: Arc<Tail>, wall: Wall, appended: Arc<AtomicU64>) -> Self {
         let last = tail.head();
-        Self { storage, claim, tail, wall, heads: Heads::default(), last, appended }
+        Self { storage, claim, tail, wall, heads: Heads::default(), recent: Recent::above(last), last, appended }
     }
 
     /// One commit of what waits, or of as much of it as one takes. Blocks on the disk.
@@ -105,7 +107,8 @@ impl Writer {
                 return;
             }
         };
-        let mut round = Round::new(snapshot, &mut self.heads, &self.claim, self.last, self.wall.now_ms());
+        let mut round =
+            Round::new(snapshot, &mut self.heads, &mut self.recent, &self.claim, self.last, self.wall.now_ms());
         let mut rooms = Vec::new();
         let (mut events, mut bytes) = (0, 0);
         while let Some(Asked { command, room }) = waiting.pop_front() {
@@ -115,10 +118,10 @@ impl Writer {
                 break;
             }
             match command {
-                Command::Append { append, answer } => {
+                Command::Append { append, absent, answer } => {
                     events += append.drafts().count();
                     bytes += append.weight_bytes() + append.with.weight_bytes();
-                    round.take(append, answer);
+                    round.take(append, absent, answer);
                 }
                 Command::Retain { stream, retention, answer } => retain(&mut round, stream, retention, answer),
                 Command::Remove { removal, answer } => {

@@ -162,7 +162,9 @@ impl Storage for MemoryStorage {
         let answer = |asked: Result<oneshot::Receiver<Verdict>, CommitError>| {
             asked?.blocking_recv().unwrap_or(Err(CommitError::Storage(StorageError::Closed)))
         };
-        written.into_iter().map(answer).collect()
+        // tokio lets nobody wait so on a thread of its runtime, as a desk does for one that asks alone.
+        let waits = move || written.into_iter().map(answer).collect();
+        std::thread::spawn(waits).join().expect("it only waits")
     }
 
     fn get(&self, space: Space, key: Bytes) -> Answer<'_, Result<Option<Bytes>, StorageError>> {
