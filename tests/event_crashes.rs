@@ -240,12 +240,15 @@ fn an_append_is_synced_before_it_is_acknowledged() {
     assert!(strace::syncs(&lines, JOURNAL).iter().any(in_time), "{}", lines.join("\n"));
 }
 
-/// More than is kept in memory before it is written out as a table.
+/// Requests of [`FILLING_EVENTS`] events of 40 KB: more than is held in memory (`EVENTS_MEMTABLE_BYTES_MAX`).
+const FILLING: u64 = 80;
+const FILLING_EVENTS: u64 = 16;
+
 fn fill(gateway: &Sluice) {
-    for nth in 0..40 {
-        let events: Vec<_> = (0..16)
+    for nth in 0..FILLING {
+        let events: Vec<_> = (0..FILLING_EVENTS)
             .map(|event| {
-                let mut random = Rng::with_seed(nth * 16 + event);
+                let mut random = Rng::with_seed(nth * FILLING_EVENTS + event);
                 let data: String = std::iter::repeat_with(|| random.alphanumeric()).take(40_000).collect();
                 json!({"specversion": "1.0", "id": format!("{nth}-{event}"), "source": "/damage", "type": "written",
                     "data": data})
@@ -295,15 +298,15 @@ fn flipped_bits_in_what_was_written_out_are_said_and_the_rest_is_served() {
     let gateway = sluice!().config(CONFIG).directory(directory.path()).start();
     let control = gateway.control();
     let (mut right, mut wrong) = (0, Vec::new());
-    for revision in 0..640 {
+    for revision in 0..FILLING * FILLING_EVENTS {
         let path = format!("/streams/large?from={revision}&limit=1");
         let answer = control.send(Method::GET, &path, &[], Vec::new());
         match answer.status.as_u16() {
             200 => {
                 let event = &answer.json()["events"][0];
-                let (nth, of) = (revision / 16, revision % 16);
+                let (nth, of) = (revision / FILLING_EVENTS, revision % FILLING_EVENTS);
                 assert_eq!(event["id"], format!("{nth}-{of}"));
-                let mut random = Rng::with_seed(nth * 16 + of);
+                let mut random = Rng::with_seed(revision);
                 let data: String = std::iter::repeat_with(|| random.alphanumeric()).take(40_000).collect();
                 assert_eq!(event["data"], data, "revision {revision} is not what was written");
                 right += 1;
@@ -315,7 +318,7 @@ fn flipped_bits_in_what_was_written_out_are_said_and_the_rest_is_served() {
             }
         }
     }
-    println!("{right} of 640 are served; {:?}", wrong.first());
+    println!("{right} of {} are served; {:?}", FILLING * FILLING_EVENTS, wrong.first());
     assert!(!wrong.is_empty() && wrong.len() < 20, "{} cannot be read", wrong.len());
     append(&control, &["after-all".to_owned()]).expect("what is new is taken");
 }
