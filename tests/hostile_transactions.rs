@@ -318,8 +318,9 @@ fn a_refusal_after_the_decision_is_a_hazard_that_survives_a_restart_and_ends_whe
     // Another one, meanwhile.
     let begun = gateway.control().post("/transactions?wait=30s", &bed.submission("meanwhile", "two-phase-commit"));
     begun.expect(200);
-    // Its client is told of its end before that is written down.
-    wait_until("only hazards to be left", || gateway.metric("sluice_transactions_live", &[]) as usize == cases.len());
+    assert_eq!(gateway.metric("sluice_transactions_live", &[]) as usize, cases.len(), "only hazards are left");
+    // Its client is told of its end before that is written down, which is with the next commit.
+    gateway.control().post("/event", &json!({"event_type": "written"})).expect(201);
     let asked = bed.asked_of_all();
     gateway.kill();
     let gateway = bed.start();

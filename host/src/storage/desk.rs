@@ -5,8 +5,7 @@
 //! waits for little but the disk. Under load somebody is always being served, and the thread takes all that waits.
 //!
 //! Before a thread of the runtime blocks it hands over to another one, which costs a single writer those changes of threads
-//! all the same. So where one asks at a time, and it has been so for a while, the thread just blocks, as long as a sync
-//! takes; the runtime has others. Should the disk stand still, one of them is woken after [`TICK`] to see to its sockets.
+//! all the same. So where one asks at a time, and it has been so for a while, the thread [just blocks](super::blocking).
 
 use std::{
     collections::VecDeque,
@@ -14,15 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    task::block_in_place,
-};
+use tokio::task::block_in_place;
+
+use super::blocking;
 
 /// `A` is asked, `S` serves. Each of what is asked has its own way to be answered, and its own bound.
 pub struct Desk<A, S> {
     queue: Mutex<Queue<A>>,
-    /// Something is queued, or due earlier, or to be watched, or nothing will be any more.
+    /// Something is queued, or due earlier, or nothing will be any more.
     came: Condvar,
     server: Mutex<S>,
     serve: fn(&mut S, &mut VecDeque<A>),
@@ -35,30 +33,17 @@ struct Queue<A> {
     /// When what is queued is served at the latest; None: nothing is.
     due: Option<Instant>,
     is_closed: bool,
-    /// How many were served in a row, each alone.
+    /// How often in a row no more than one was served, and nobody waited then.
     lone: u32,
-    /// Where threads of a runtime just block, it, and what they do.
-    watched: Option<Watched>,
-}
-
-struct Watched {
-    runtime: Handle,
-    /// Grows with each time that a thread begins to block.
-    turn: u64,
-    is_under_way: bool,
 }
 
 /// So many that asked alone make it likely that the next one does.
 const CALM_AFTER: u32 = 16;
 
-/// How long a thread of the runtime blocks, and twice as long at most, before another one is woken for what it leaves undone.
-/// A sync takes 0.2 ms; connections wait for longer than this elsewhere too.
-const TICK: Duration = Duration::from_millis(5);
-
 impl<A, S> Desk<A, S> {
     /// `serve` is given what waits in its order, and may leave some of the last for its next turn, but not all.
     pub fn new(server: S, serve: fn(&mut S, &mut VecDeque<A>)) -> Self {
-        let queue = Queue { asked: VecDeque::new(), urgent: 0, due: None, is_closed: false, lone: 0, watched: None };
+        let queue = Queue { asked: VecDeque::new(), urgent: 0, due: None, is_closed: false, lone: 0 };
         Self { queue: Mutex::new(queue), came: Condvar::new(), server: Mutex::new(server), serve }
     }
 
@@ -72,16 +57,17 @@ impl<A, S> Desk<A, S> {
             queue.urgent += 1;
             queue.lone >= CALM_AFTER
         };
-        let Some(runtime) = may_block() else { return self.came.notify_one() };
+        if blocking::runtime().is_none() {
+            return self.came.notify_one();
+        }
         let server = match self.server.try_lock() {
             Ok(server) => server,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return self.came.notify_one(),
         };
-        if is_calm {
-            self.serve_here(server, runtime);
-        } else {
-            block_in_place(|| self.serve_queued(server));
+        match is_calm.then(blocking::here).flatten() {
+            Some(_here) => self.serve_queued(server),
+            None => block_in_place(|| self.serve_queued(server)),
         }
     }
 
@@ -122,24 +108,8 @@ impl<A, S> Desk<A, S> {
         Some(served)
     }
 
-    fn serve_queued(&self, server: MutexGuard<'_, S>) {
-        let asked = lock(&self.queue).take();
-        self.serve(server, asked);
-    }
-
-    /// On a thread of the runtime, as it is.
-    fn serve_here(&self, server: MutexGuard<'_, S>, runtime: Handle) {
-        let (asked, begins) = {
-            let mut queue = lock(&self.queue);
-            (queue.take(), queue.begin_turn(runtime))
-        };
-        if begins {
-            self.came.notify_one();
-        }
-        self.serve(server, asked);
-    }
-
-    fn serve(&self, mut server: MutexGuard<'_, S>, mut asked: VecDeque<A>) {
+    fn serve_queued(&self, mut server: MutexGuard<'_, S>) {
+        let mut asked = lock(&self.queue).take();
         if !asked.is_empty() {
             (self.serve)(&mut server, &mut asked);
         }
@@ -149,9 +119,6 @@ impl<A, S> Desk<A, S> {
     /// What was left is served before what came meanwhile.
     fn leave(&self, server: MutexGuard<'_, S>, left: VecDeque<A>) {
         let mut queue = lock(&self.queue);
-        if let Some(watched) = &mut queue.watched {
-            watched.is_under_way = false;
-        }
         queue.lone = if queue.urgent == 0 && left.is_empty() { queue.lone.saturating_add(1) } else { 0 };
         queue.put_back(left);
         let (waits, is_closed) = (!queue.asked.is_empty(), queue.is_closed);
@@ -166,36 +133,19 @@ impl<A, S> Desk<A, S> {
         }
     }
 
-    /// Waits until something is due, and watches who blocks meanwhile. Not: it is closed, and nothing waits.
+    /// Waits until something is due. Not: it is closed, and nothing waits.
     fn something_came(&self) -> bool {
         let mut queue = lock(&self.queue);
         loop {
-            // Who blocks serves what waits, or says that somebody else has to.
-            let is_served = queue.watched.as_ref().is_some_and(|watched| watched.is_under_way);
-            let until_due = match queue.due {
-                None if queue.is_closed => return false,
-                None => None,
-                Some(_) if is_served => None,
-                Some(_) if queue.is_closed => return true,
-                Some(due) => match due.checked_duration_since(Instant::now()) {
-                    None | Some(Duration::ZERO) => return true,
-                    until_due => until_due,
-                },
-            };
-            let turn = queue.watched.as_ref().map(|watched| watched.turn);
-            let wait = match (until_due, turn) {
-                (Some(until_due), Some(_)) => until_due.min(TICK),
-                (Some(until_due), None) => until_due,
-                (None, Some(_)) => TICK,
-                (None, None) => {
-                    queue = self.came.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                    continue;
+            let now = Instant::now();
+            match queue.due {
+                Some(due) if queue.is_closed || due <= now => return true,
+                Some(due) => {
+                    let waited = self.came.wait_timeout(queue, due - now);
+                    (queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
                 }
-            };
-            let (waited, ended) = self.came.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner);
-            queue = waited;
-            if ended.timed_out() && wait == TICK {
-                queue.watch(turn);
+                None if queue.is_closed => return false,
+                None => queue = self.came.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
@@ -223,25 +173,6 @@ impl<A> Queue<A> {
         std::mem::take(&mut self.asked)
     }
 
-    /// Whether somebody has to begin to watch.
-    fn begin_turn(&mut self, runtime: Handle) -> bool {
-        let is_new = self.watched.is_none();
-        let watched = self.watched.get_or_insert(Watched { runtime, turn: 0, is_under_way: false });
-        watched.turn += 1;
-        watched.is_under_way = true;
-        is_new
-    }
-
-    /// After a tick: a thread that is blocked in the turn it was in before is late.
-    fn watch(&mut self, turn: Option<u64>) {
-        let Some(watched) = self.watched.take_if(|watched| Some(watched.turn) == turn) else { return };
-        if watched.is_under_way {
-            // Whichever thread runs it waits for the sockets next.
-            watched.runtime.spawn(async {});
-            self.lone = 0;
-        }
-    }
-
     /// Before what came meanwhile.
     fn put_back(&mut self, left: VecDeque<A>) {
         if !left.is_empty() {
@@ -252,11 +183,6 @@ impl<A> Queue<A> {
             self.asked.push_front(asked);
         }
     }
-}
-
-/// The runtime of this thread, if it has others: only that lets one of them go for it.
-fn may_block() -> Option<Handle> {
-    Handle::try_current().ok().filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

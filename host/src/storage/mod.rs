@@ -15,6 +15,7 @@
 //! | `MemoryStorage` | tests: a simulated disk that drops, tears and reorders what was not synced |
 
 mod batch;
+pub mod blocking;
 mod claim;
 pub mod crash_point;
 mod desk;

@@ -236,6 +236,9 @@ impl Coordinator {
     }
 
     pub async fn status(&self, gid: &Gid) -> Result<Status, TransactionError> {
+        if let Some(ended) = self.core.ended(gid) {
+            return Ok(ended.status);
+        }
         match self.core.journal.standing(gid).await? {
             Some(standing) => Ok(Status::of(&standing.facts)),
             None => Err(TransactionError::Unknown(gid.clone())),
@@ -261,7 +264,7 @@ impl Coordinator {
         &self.core
     }
 
-    /// How many that have not ended keep to a plugin's versions.
+    /// How many whose end is not in the store keep to a plugin's versions.
     pub fn pins_of(&self, plugin: &PluginName) -> std::collections::HashMap<VersionId, usize> {
         self.core.pins_of(plugin)
     }

@@ -158,7 +158,7 @@ impl Core {
         lock(&self.live).values().filter(|live| live.ended.is_none()).count()
     }
 
-    /// How many that have not ended keep to this plugin, by version.
+    /// How many whose end is not in the store keep to this plugin, by version.
     pub fn pins_of(&self, plugin: &PluginName) -> HashMap<VersionId, usize> {
         let mut pins = HashMap::new();
         for live in lock(&self.live).values().filter(|live| live.plugin == *plugin) {

@@ -75,7 +75,8 @@ impl<F: Future> Future for Repolled<F> {
         state.remember(context.waker());
         let waker = waker.get_or_insert_with(|| Waker::from(Arc::clone(state)));
         for _ in 0..REPOLLS_MAX {
-            state.phase.store(POLLED, Ordering::Release);
+            // Reads what a wake-up before it has told, so that none is lost between this and the look of the future.
+            state.phase.swap(POLLED, Ordering::AcqRel);
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(waker)) {
                 return Poll::Ready(output);
             }

@@ -7,14 +7,13 @@ use super::Shared;
 use crate::{
     events::{append::Append, keys},
     model::{Event, EventId, Position, StreamName},
-    storage::Space,
+    storage::{Space, blocking},
 };
 
-/// Events of an append up to which that is done: each look may have to wait for the disk, and other requests of the same
-/// thread with it. Larger ones are left to the writer.
+/// Events of an append up to which that is done. Larger ones are left to the writer.
 const EVENTS_MAX: usize = 32;
 
-/// Ids of each of the two generations: some 200 bytes each, so 3 MiB at most together. As many come in a tenth of a second
+/// Ids of each of the two generations: some 200 bytes each, so 3 MiB together mostly, and 9 where names are as long as may be. As many come in a tenth of a second
 /// under full load; a look that took longer is repeated by the writer.
 const GENERATION_MAX: usize = 8_192;
 
@@ -23,11 +22,13 @@ const GENERATION_MAX: usize = 8_192;
 pub struct Absent(Position);
 
 impl Shared {
-    /// None: one of them is there, or may be.
+    /// None: one of them is there, or may be, or this is not the time to look.
     pub fn look_ahead(&self, append: &Append) -> Option<Absent> {
         if append.drafts().count() > EVENTS_MAX {
             return None;
         }
+        // Each look may have to wait for the disk.
+        let _here = blocking::here()?;
         // First: all that stands up to there is in the snapshot.
         let head = self.tail.head();
         let snapshot = self.storage.snapshot().ok()?;

@@ -1,13 +1,13 @@
 //! Opening the database, and what its errors mean.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, io, path::Path};
 
-use fjall::{Database, Error, KeyspaceCreateOptions, LsmError, compaction::Leveled, config::PartitioningPolicy};
+use fjall::{Database, Error, KeyspaceCreateOptions, LsmError, config::PartitioningPolicy};
 
 use super::{Tables, journal};
 use crate::storage::{Space, StorageError};
 
-/// Blocks read from disk that are kept in memory, for all spaces together. The gateway as a whole may take 64 MiB.
+/// Blocks read from disk that are kept in memory, for all spaces together. A gateway that stores nothing may take 64 MiB as a whole.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What one space may hold in memory before it is written out as a table; the least that fjall recommends.
@@ -22,13 +22,9 @@ const EVENT_INDEX_MEMTABLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// All journals together, the least that fjall takes: a smaller one is read again faster after a crash.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Threads that write tables out and merge them. Of several, the first of fjall 3.1 takes a whole core while another merges:
-/// it puts what is to be merged back into the queue that it takes it from, again and again.
-const BACKGROUND_THREADS: usize = 1;
-
-/// Of a table, a fourth of fjall's default: merging fewer bytes at a time, the one thread is sooner back for what is to be
-/// written out.
-const TABLE_BYTES: u64 = 16 * 1024 * 1024;
+/// Threads that write tables out and merge them: one may flush while the other merges. One alone would not do: fjall 3.1 asks
+/// for a flush by a bounded queue that only these threads read, and merges once for each flush and thread.
+const BACKGROUND_THREADS: usize = 2;
 
 pub(super) fn tables(path: &Path) -> Result<Tables, StorageError> {
     fs::create_dir_all(path).map_err(|error| unusable(path, error))?;
@@ -53,7 +49,6 @@ pub(super) fn tables(path: &Path) -> Result<Tables, StorageError> {
             let partitioned = PartitioningPolicy::new([false, true]);
             KeyspaceCreateOptions::default()
                 .max_memtable_size(memtable_bytes_max(space))
-                .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
                 .filter_block_partitioning_policy(partitioned.clone())
                 .index_block_partitioning_policy(partitioned)
         };

@@ -25,7 +25,7 @@ fn a_full_disk_refuses_writes_and_takes_them_again_once_there_is_room() {
         free.store(5 * 1024 * 1024, Ordering::SeqCst);
         let refused = storage.commit(Batch::new().put(Space::Registry, "b", "2")).await.expect_err("there is no room");
         let told = refused.to_string();
-        assert!(told.contains("has 5.0 MiB left, less than the 256.0 MiB that are kept free"), "{told}");
+        assert!(told.contains("has 5.0 MiB left, less than the 384.0 MiB that are kept free"), "{told}");
         assert_eq!(storage.get(Space::Registry, "a".into()).await, Ok(Some("1".into())), "reads go on");
         assert_eq!(storage.get(Space::Registry, "b".into()).await, Ok(None));
         free.store(u64::MAX, Ordering::SeqCst);

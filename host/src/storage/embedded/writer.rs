@@ -20,7 +20,7 @@ const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Kept free on the disk, in bytes: what is in memory must still fit when it is written out, and a journal of 64 MiB
 /// with it.
-const RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+const RESERVE_BYTES: u64 = 384 * 1024 * 1024;
 
 /// A batch and whoever waits for it.
 pub(super) struct Asked {
