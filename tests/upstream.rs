@@ -11,20 +11,12 @@ use std::{
 
 use http::{Method, Version};
 use sluice_harness::{
-    DEADLINE, H2Body, H2Connection, Load, Origin, RawConnection, RawOrigin, Sluice, any_route, raw_origin, sluice,
-    transfer, wait_until,
+    DEADLINE, H2Body, H2Connection, HeldPort, Load, Origin, RawConnection, RawOrigin, Sluice, any_route, raw_origin,
+    sluice, transfer, wait_until,
 };
 
 fn start(addresses: &[std::net::SocketAddr], more: &str) -> Sluice {
     sluice!().config(format!("[gateway]\nworkers = 1\n{}", any_route("orders", addresses, more))).start()
-}
-
-/// An address at which nobody listens. It is kept from others for as long as the socket is there.
-fn nobody() -> (std::net::SocketAddr, socket2::Socket) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
-    let address = socket.local_addr().expect("bound").as_socket().expect("an address of IP");
-    (address, socket)
 }
 
 fn post(gateway: &Sluice, path: &str) -> sluice_harness::Answer {
@@ -107,8 +99,8 @@ fn what_can_be_repeated_is() {
 #[test]
 fn where_nobody_listens_another_endpoint_answers_whatever_the_method() {
     let origin = Origin::start("a");
-    let (dead, _kept) = nobody();
-    let gateway = start(&[dead, origin.address()], "balancer = { plugin = \"round-robin\" }");
+    let dead = HeldPort::any();
+    let gateway = start(&[dead.address(), origin.address()], "balancer = { plugin = \"round-robin\" }");
     for _ in 0..10 {
         post(&gateway, "/echo").expect(200);
         gateway.client().get("/").expect(200);
@@ -116,7 +108,7 @@ fn where_nobody_listens_another_endpoint_answers_whatever_the_method() {
     assert_eq!(origin.requests(), 20);
     assert!(gateway.metric("sluice_attempts_total", &["outcome=\"connect-failed\""]) >= 5.0);
 
-    let gateway = start(&[dead], "");
+    let gateway = start(&[dead.address()], "");
     let problem = post(&gateway, "/").expect_problem(502, "connect");
     assert_eq!(problem["request_sent"], false, "{problem}");
 }
